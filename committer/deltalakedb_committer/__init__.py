@@ -1,0 +1,1 @@
+"""The committer: decides every transaction and writes the result in one SQL transaction."""

@@ -1,0 +1,1 @@
+"""The SQL migrations of every store, and their runner."""

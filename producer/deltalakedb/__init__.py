@@ -1,0 +1,1 @@
+"""Transactions over many Delta tables, for Python pipelines."""

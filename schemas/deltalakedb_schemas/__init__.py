@@ -1,0 +1,1 @@
+"""The Avro schemas of the events, and their loader."""
