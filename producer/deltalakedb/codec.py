@@ -1,0 +1,199 @@
+"""Events to Avro bytes and back: single-object encoding, an allow-list of schemas, strict decoding with limits.
+
+The one module that imports fastavro. A value starts with C3 01 and the 8-byte fingerprint (CRC-64-AVRO, little endian)
+of its writer schema; the fingerprint selects one of the schemas this release knows, never one that came with the data.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import fastavro
+import msgspec
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from deltalakedb_schemas import NAMES, load_schema
+
+from . import events
+from .errors import TxnLogDecodeError, TxnLogValidationError
+from .eventlog.port import MAX_RECORD_BYTES, Headers
+from .events import Event, ImportedVersion, StagedTransaction
+from .ids import digest
+
+MARKER: Final = b"\xc3\x01"
+HEADER_TXN: Final = "dl-txn"
+HEADER_OUTCOME: Final = "dl-outcome"
+HEADER_CHUNK: Final = "dl-chunk"
+
+_PREFIX = len(MARKER) + 8
+_NAMESPACE = "deltalakedb.v1"
+_T = TypeVar("_T")
+
+
+class _Schema:
+    """A released schema, parsed once; envelope and content apart where the content's bytes matter by themselves."""
+
+    def __init__(self, name: str) -> None:
+        schema = load_schema(name)
+        canonical = to_parsing_canonical_form(schema)
+        self.event = name.split(".")[0]
+        self.marker = MARKER + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+        self.whole = fastavro.parse_schema(schema)
+        parsed: Any = self.whole
+        fields = {field["name"]: field["type"] for field in parsed["fields"]}
+        self.envelope = fastavro.parse_schema(fields["envelope"]) if "envelope" in fields else None
+        self.content = fastavro.parse_schema(fields["content"]) if "envelope" in fields else None
+
+
+@cache
+def _by_name(name: str) -> _Schema:
+    return _Schema(name)
+
+
+@cache
+def _by_marker() -> dict[bytes, _Schema]:
+    return {schema.marker: schema for schema in map(_by_name, NAMES)}
+
+
+def encode_content(content: events.Content) -> bytes:
+    """The bytes of a transaction's content: what its digest is taken over and what is staged."""
+    return _encode(_by_name("staged_transaction.v1").content, _plain_content(content))
+
+
+def encode_chunk(envelope: events.Envelope, content: bytes) -> bytes:
+    """One staged-transaction event from its envelope and its content as `encode_content` gave it.
+
+    Raises `TxnLogValidationError` if the event would be larger than a log record may be.
+    """
+    schema = _by_name("staged_transaction.v1")
+    value = schema.marker + _encode(schema.envelope, msgspec.structs.asdict(envelope)) + content
+    if len(value) > MAX_RECORD_BYTES:
+        raise TxnLogValidationError(
+            f"a staged event has {len(value)} bytes; a log record has {MAX_RECORD_BYTES} at most"
+        )
+    return value
+
+
+def decode_content(data: bytes) -> events.Content:
+    """A staged transaction's content from its bytes alone (as staged in SQL). Raises `TxnLogDecodeError`."""
+    schema = _by_name("staged_transaction.v1")
+    return _content(_decode(schema.content, io.BytesIO(data), len(data)))
+
+
+def encode(event: ImportedVersion | events.Control | events.Commit | events.Outcome) -> bytes:
+    """A whole event to bytes. Staged transactions are made of chunks: `encode_content`, `encode_chunk`."""
+    match event:
+        case ImportedVersion():
+            schema = _by_name("imported_version.v1")
+            body = _encode(schema.envelope, msgspec.structs.asdict(event.envelope)) + event.content_bytes
+            return schema.marker + body
+        case events.Control():
+            schema = _by_name("control.v1")
+            plain = msgspec.to_builtins(event)
+            plain["command"] = _branch(plain["command"])
+        case events.Commit():
+            schema = _by_name("commit.v1")
+            plain = msgspec.to_builtins(event)
+        case events.Outcome():
+            schema = _by_name("outcome.v1")
+            plain = msgspec.to_builtins(event)
+    return schema.marker + _encode(schema.whole, plain)
+
+
+def encode_imported_content(content: events.ImportedContent) -> bytes:
+    """The bytes of an imported version's content, as `encode_content` for transactions."""
+    return _encode(_by_name("imported_version.v1").content, msgspec.to_builtins(content))
+
+
+def decode(value: bytes) -> Event:
+    """The event that `value` is. Raises `TxnLogDecodeError` for anything else: unknown schema, truncated, trailing bytes."""
+    schema = _by_marker().get(value[:_PREFIX])
+    if schema is None:
+        raise TxnLogDecodeError("not an event of a schema that this release knows: wrong marker or fingerprint")
+    if len(value) > MAX_RECORD_BYTES:
+        raise TxnLogDecodeError(f"{len(value)} bytes; an event has {MAX_RECORD_BYTES} at most")
+    stream = io.BytesIO(value)
+    stream.seek(_PREFIX)
+    if schema.envelope is not None:
+        envelope = _convert(_decode(schema.envelope, stream, None), events.Envelope)
+        content_bytes = value[stream.tell() :]
+        content = _decode(schema.content, stream, len(value))
+        if schema.event == "staged_transaction":
+            return StagedTransaction(envelope=envelope, content=_content(content), content_bytes=content_bytes)
+        imported = _convert(content, events.ImportedContent)
+        return ImportedVersion(envelope=envelope, content=imported, content_bytes=content_bytes)
+    plain = _decode(schema.whole, stream, len(value))
+    if schema.event == "control":
+        plain["command"] = _tagged(*plain["command"])
+        return _convert(plain, events.Control)
+    if schema.event == "commit":
+        return _convert(plain, events.Commit)
+    return _convert(plain, events.Outcome)
+
+
+def headers(envelope: events.Envelope) -> Headers:
+    """Headers that let even an event that cannot be decoded be answered: transaction, outcome partition, chunk."""
+    return (
+        (HEADER_TXN, envelope.txn_id.encode()),
+        (HEADER_OUTCOME, str(envelope.outcome_partition).encode()),
+        (HEADER_CHUNK, f"{envelope.chunk_index}/{envelope.chunk_count}".encode()),
+    )
+
+
+def content_digest(chunks: list[bytes]) -> bytes:
+    """The digest that every chunk's envelope carries, from all chunks' contents in order."""
+    return digest(chunks)
+
+
+def _encode(schema: Any, plain: Any) -> bytes:
+    out = io.BytesIO()
+    try:
+        fastavro.schemaless_writer(out, schema, plain)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
+    return out.getvalue()
+
+
+def _decode(schema: Any, stream: io.BytesIO, size: int | None) -> Any:
+    """Read one value; with `size`, the stream must end with it. fastavro answers bad bytes with many exceptions."""
+    try:
+        plain = fastavro.schemaless_reader(
+            stream, schema, None, return_record_name=True, return_record_name_override=True
+        )
+    except Exception as error:
+        raise TxnLogDecodeError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+    if size is not None and stream.tell() != size:
+        raise TxnLogDecodeError(f"{size - stream.tell()} bytes follow the event")
+    return plain
+
+
+def _convert(plain: Any, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise TxnLogDecodeError(f"not a valid {kind.__name__}: {error}") from error
+
+
+def _plain_content(content: events.Content) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(content)
+    for table in plain["tables"]:
+        table["intents"] = [_branch(intent) for intent in table["intents"]]
+    return plain
+
+
+def _content(plain: dict[str, Any]) -> events.Content:
+    for table in plain["tables"]:
+        table["intents"] = [_tagged(*intent) for intent in table["intents"]]
+    return _convert(plain, events.Content)
+
+
+def _branch(plain: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A tagged value as fastavro names a union's branch."""
+    return f"{_NAMESPACE}.{plain.pop('type')}", plain
+
+
+def _tagged(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_branch`."""
+    return {"type": name.removeprefix(f"{_NAMESPACE}."), **fields}

@@ -1,0 +1,1 @@
+"""SQL databases behind one small port. `open_database` picks the adapter."""

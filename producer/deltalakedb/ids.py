@@ -1,0 +1,43 @@
+"""Ids: transaction ids (UUIDv7, made by clients) and what is derived from them, so that every replay gives the same."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+
+_TXN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_][A-Za-z0-9_\-]*)?")
+MAX_NAME_LENGTH = 255
+
+
+def new_txn_id() -> str:
+    """A new transaction id: UUIDv7, so ids sort roughly by time of creation. Made and kept before anything is sent."""
+    import uuid_utils
+
+    return str(uuid_utils.uuid7())
+
+
+def is_txn_id(text: str) -> bool:
+    """Whether `text` has the form of a transaction id (a lower-case UUID)."""
+    return _TXN_ID.fullmatch(text) is not None
+
+
+def table_id(txn_id: str, name: str) -> str:
+    """The id of the table `name` made by transaction `txn_id`."""
+    return str(uuid.uuid5(uuid.UUID(txn_id), f"table:{name}"))
+
+
+def metadata_id(txn_id: str, name: str) -> str:
+    """`metaData.id` of a table that the transaction makes."""
+    return str(uuid.uuid5(uuid.UUID(txn_id), f"metadata:{name}"))
+
+
+def is_table_name(name: str) -> bool:
+    """Whether `name` is `[namespace.]name`, each part of ASCII letters, digits, `_` and `-`: it becomes a folder."""
+    return len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None
+
+
+def digest(chunks: list[bytes]) -> bytes:
+    """The content digest of a transaction (32 bytes): SHA-256 over the SHA-256 of each chunk's encoded content."""
+    return hashlib.sha256(b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)).digest()
