@@ -1,0 +1,168 @@
+"""What `decide` looks at: the lake, its tables and the rows that a batch of events names. Plain data, no I/O.
+
+The store fills a `State` with what `needs()` asked for; `decide` reads it; `advance` (in `decide`) moves it on, so
+that later events of a batch see earlier ones. Between batches the heads, metadata and protocols stay (they die with
+the epoch); what was loaded for single events (`files`, `winners`, `decided`, `apps`, `chunks`) is dropped by
+`forget()`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
+from deltalakedb.delta_types import StructType
+from deltalakedb.events import Outcome
+
+from .rules import Rules
+
+FileKey = tuple[str, str]
+"""Identity of a logical file: (path, deletion-vector id or "")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lake:
+    """What never changes about a lake."""
+
+    lake_id: str
+    root: str
+    fence: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveFile:
+    """A live row of `dl_live_files`, as far as a decision needs it. (version, n) is its primary key in the table."""
+
+    version: int
+    n: int
+    size: int
+    partition_values: dict[str, str | None]
+    num_records: int | None = None
+    base_row_id: int | None = None
+    default_row_commit_version: int | None = None
+    tags: str | None = None
+    stats: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """A committed version that a transaction which read an older one has to be checked against."""
+
+    version: int
+    txn_id: str | None
+    is_blind_append: bool
+    changes_data: bool
+    changes_metadata: bool
+    changes_protocol: bool
+    added_files: int
+    removed_files: int
+
+
+@dataclass(slots=True, kw_only=True)
+class TableState:
+    """One table: its entry in the directory and, once loaded, its head."""
+
+    table_no: int
+    table_id: str
+    name: str
+    location: str
+    state: str = "ACTIVE"
+    slot_columns: tuple[tuple[str, ...], ...] = ()
+    """Column paths (physical names) whose statistics fill slots 1 to 4."""
+
+    loaded: bool = False
+    """Whether what follows is known; the directory alone is known from the start."""
+    version: int = -1
+    time_ms: int = 0
+    metadata_version: int = -1
+    protocol_version: int = -1
+    live_files: int = 0
+    live_bytes: int = 0
+    widths: tuple[int, int, int, int] = (0, 0, 0, 0)
+    metadata: Metadata | None = None
+    schema: StructType | None = None
+    """`metadata.schema_string`, parsed once."""
+    protocol: Protocol | None = None
+
+    files: dict[FileKey, LiveFile] = field(default_factory=dict)
+    """Live files among those that the batch names. A named file that is not here is not live."""
+    vectors: dict[str, set[str]] = field(default_factory=dict)
+    """Per named path, the dv_ids it is live with."""
+    winners: list[Winner] = field(default_factory=list)
+    """Versions above `winners_since`, ascending, up to the head."""
+    winners_since: int | None = None
+    """Lowest read version that winners were loaded for; None: none were asked for."""
+    txns: dict[str, SetTransaction] = field(default_factory=dict)
+    """Newest `txn` of the app ids that the batch names."""
+    domains: dict[str, DomainMetadata] = field(default_factory=dict)
+    """Domain metadata in force (all domains of the table; there are few)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision that is in SQL already. `digest` is None where nothing was sent (cancelled first)."""
+
+    txn_id: str
+    digest: bytes | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedChunk:
+    """A chunk of an incomplete transaction, as staged in SQL."""
+
+    index: int
+    count: int
+    digest: bytes
+    chunk_digest: bytes
+    content: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """The lake as the next event finds it."""
+
+    lake: Lake
+    rules: Rules
+    commit_seq: int
+    """Of the newest commit; the next one takes this plus one."""
+    time_ms: int
+    """T of the newest commit."""
+    next_table_no: int
+    tables: dict[int, TableState] = field(default_factory=dict)
+    """Directory of all tables, dropped ones included, by table_no."""
+    by_name: dict[str, int] = field(default_factory=dict)
+    """table_no of every table that is not dropped."""
+    by_id: dict[str, int] = field(default_factory=dict)
+    decided: dict[str, Decided] = field(default_factory=dict)
+    """First decisions of the transaction ids that the batch names."""
+    apps: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Per app id that the batch names: committed application versions at or above the ones named, and the newest
+    of all, with the transaction of each."""
+    chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
+    """Staged chunks of the incomplete transactions that the batch names, by index."""
+
+    def table(self, *, name: str | None = None, table_id: str | None = None) -> TableState | None:
+        """The table of that id, else of that name; dropped tables are found by id only."""
+        number = self.by_id.get(table_id) if table_id is not None else self.by_name.get(name or "")
+        return None if number is None else self.tables[number]
+
+    def add_table(self, table: TableState) -> None:
+        """Enter a table into the directory."""
+        self.tables[table.table_no] = table
+        self.by_id[table.table_id] = table.table_no
+        if table.state != "DROPPED":
+            self.by_name[table.name] = table.table_no
+
+    def forget(self) -> None:
+        """Drop what was loaded for single events; heads stay."""
+        self.decided.clear()
+        self.apps.clear()
+        self.chunks.clear()
+        for table in self.tables.values():
+            if table.loaded:
+                table.files.clear()
+                table.vectors.clear()
+                table.winners.clear()
+                table.winners_since = None
+                table.txns.clear()
