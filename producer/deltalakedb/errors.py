@@ -38,6 +38,7 @@ class Reason(StrEnum):
     """Why a transaction was rejected. Recorded for ever, the same for every replay."""
 
     UNDECODABLE_EVENT = "UNDECODABLE_EVENT"
+    ISOLATED = "ISOLATED"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     WRONG_LAKE = "WRONG_LAKE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
