@@ -1,0 +1,166 @@
+"""Who may step: one process at a time, whatever happens to it.
+
+Neither way is what correctness rests on (that is the epoch in the cursor row); they keep two committers from taking
+the lake from each other all the time. An embedded lake has a lock file, which the kernel frees when its holder dies.
+A lake on a server has a heartbeat row: a standby takes over when position and heartbeat both stood still for a while
+though the log grew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from deltalakedb.errors import TxnLogError
+from deltalakedb.eventlog import EventLog, Stream
+
+from .store import SqlCommitStore
+
+logger = logging.getLogger(__name__)
+
+HANG_SECONDS = 120.0
+"""A loop that shows no progress for so long gives no more signs of life: longer than any write should take."""
+
+
+class Leadership(Protocol):
+    """The right to step, as a service holds it."""
+
+    def acquire(self, stop: threading.Event) -> bool:
+        """Wait until this process may step; False if `stop` was set first."""
+        ...
+
+    def began(self, epoch: int) -> None:
+        """The lake was taken over with this epoch."""
+        ...
+
+    def progressed(self) -> None:
+        """The loop is alive."""
+        ...
+
+    def release(self) -> None:
+        """Let others step at once. Idempotent."""
+        ...
+
+
+class LockFile:
+    """The lock file of an embedded lake. Held by whoever steps; freed by the kernel when the holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody has it."""
+        if self._file is not None:
+            return True
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        self._file = file
+        return True
+
+    def acquire(self, stop: threading.Event) -> bool:
+        """Wait for the lock; False if `stop` was set first."""
+        while not self.try_acquire():
+            if stop.wait(0.05):
+                return False
+        return True
+
+    def began(self, epoch: int) -> None:
+        """Nothing to do: the lock is held already."""
+
+    def progressed(self) -> None:
+        """Nothing to do: the kernel knows whether the holder lives."""
+
+    def release(self) -> None:
+        """Let others step at once. Idempotent."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class Heartbeat:
+    """Leadership by a heartbeat row, written each second over a connection of its own."""
+
+    def __init__(
+        self, open_store: Callable[[], SqlCommitStore], log: EventLog, *, takeover_after: float, interval: float = 1.0
+    ) -> None:
+        self._open_store = open_store
+        self._log = log
+        self._takeover_after = takeover_after
+        self._interval = interval
+        self._progress = time.monotonic()
+        self._epoch: int | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self, stop: threading.Event) -> bool:
+        """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though the log grew."""
+        store = self._open_store()
+        try:
+            seen = store.observe()
+            since = time.monotonic()
+            while not (seen.released or seen.epoch == self._epoch):
+                if stop.wait(min(0.1, self._takeover_after / 4)):
+                    return False
+                now = store.observe()
+                if (now.epoch, now.position, now.beat) != (seen.epoch, seen.position, seen.beat) or now.released:
+                    seen, since = now, time.monotonic()
+                elif time.monotonic() - since >= self._takeover_after and self._log.end(Stream.STAGED) > now.position:
+                    logger.warning("the committer of epoch %s stands still; taking over", now.epoch)
+                    break
+            return not stop.is_set()
+        finally:
+            store.close()
+
+    def began(self, epoch: int) -> None:
+        """Give signs of life for this epoch until `release`."""
+        self._epoch = epoch
+        self._stop.clear()
+        self.progressed()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def progressed(self) -> None:
+        """The loop is alive."""
+        self._progress = time.monotonic()
+
+    def release(self) -> None:
+        """Say in SQL that nobody leads; a standby need not wait."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+            self._thread = None
+        if self._epoch is not None:
+            try:
+                store = self._open_store()
+                try:
+                    store.release(self._epoch)
+                finally:
+                    store.close()
+            except TxnLogError:
+                logger.warning("could not release the lake; a standby will wait before it takes over", exc_info=True)
+
+    def _beat(self) -> None:
+        store: SqlCommitStore | None = None
+        while not self._stop.wait(self._interval):
+            if time.monotonic() - self._progress > HANG_SECONDS or self._epoch is None:
+                continue
+            try:
+                store = store or self._open_store()
+                store.heartbeat(self._epoch)
+            except TxnLogError:
+                logger.warning("a heartbeat could not be written", exc_info=True)
+                store = None
+        if store is not None:
+            store.close()

@@ -1,0 +1,71 @@
+"""The committer as a service: stand by, take over, step until told to stop; ride out what passes by itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
+from deltalakedb.eventlog import EventLog
+
+from .leadership import Leadership
+from .step import Committer
+from .store import SqlCommitStore
+
+logger = logging.getLogger(__name__)
+
+BATCH_RECORDS = 1_000
+"""Records per SQL transaction at most: enough to amortise it, few enough to keep its latency in milliseconds."""
+IDLE_SECONDS = 0.5
+"""How long an idle loop waits for a record before it looks whether it should stop."""
+FIRST_BACKOFF = 0.1
+MAX_BACKOFF = 5.0
+
+
+def serve(
+    open_store: Callable[[], SqlCommitStore],
+    log: EventLog,
+    leadership: Leadership,
+    *,
+    holder: str,
+    stop: threading.Event,
+) -> None:
+    """Step until `stop` is set. Errors of store and log are ridden out with a new connection and growing pauses.
+
+    Raises `TxnLogFencedError` (another committer took over: exit, and come back as standby) and `TxnLogHaltedError`
+    (an operator has to look); both leave nothing half done.
+    """
+    backoff = FIRST_BACKOFF
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            if leadership.acquire(stop):
+                _lead(open_store, log, leadership, holder=holder, stop=stop)
+        except (TxnLogDatabaseError, TxnLogEventLogError) as error:
+            if time.monotonic() - began > MAX_BACKOFF:
+                backoff = FIRST_BACKOFF
+            logger.warning("the committer pauses for %.1f s: %s", backoff, error)
+            stop.wait(backoff)
+            backoff = min(2 * backoff, MAX_BACKOFF)
+    leadership.release()
+
+
+def _lead(
+    open_store: Callable[[], SqlCommitStore],
+    log: EventLog,
+    leadership: Leadership,
+    *,
+    holder: str,
+    stop: threading.Event,
+) -> None:
+    store = open_store()
+    try:
+        with Committer(store, log, holder=holder) as committer:
+            leadership.began(committer.cursor.epoch)
+            while not stop.is_set():
+                committer.step(BATCH_RECORDS, IDLE_SECONDS)
+                leadership.progressed()
+    finally:
+        store.close()

@@ -1,0 +1,228 @@
+"""The committer's step: read a batch, load what it needs, decide in log order, write once, tell.
+
+The loop around it is `service` in production and `embedded` in the client's process; both call the same `Committer`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Self
+
+from deltalakedb.codec import decode
+from deltalakedb.errors import (
+    TxnLogCommitUnknownError,
+    TxnLogDecodeError,
+    TxnLogFencedError,
+    TxnLogHaltedError,
+)
+from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
+from deltalakedb.events import Control, ImportedVersion, StagedTransaction
+
+from .decide import Undecodable, advance, decide, isolated
+from .decisions import Commit, Decision
+from .needs import Needs, add_needs
+from .outbox import Outbox
+from .rows import Batch, add_decision
+from .rules import rules
+from .state import State
+from .store import Cursor, SqlCommitStore
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Bytes of records that one SQL transaction takes at most (a batch has at least one record)."""
+CLOCK_TOLERANCE_MS = 3_600_000
+"""A record from further in the future than this means a wrong clock somewhere, not a slow one."""
+DRAIN_SECONDS = 5.0
+PACE_MS = 1_000
+"""How far T may run ahead of our clock before the loop waits instead of writing."""
+
+StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable
+
+
+class Committer:
+    """The one writer of a lake, from taking over until it is fenced, fails or is closed. Used by one thread.
+
+    Any error leaves SQL as it was before or after a whole batch; the object is then of no more use and another one
+    takes over from the stored cursor.
+    """
+
+    def __init__(
+        self, store: SqlCommitStore, log: EventLog, *, holder: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._clock = clock
+        self._cursor = store.take_over(holder)
+        self._state = _load_state(store, self._cursor)
+        self._outbox = Outbox(log)
+        self._pending: list[Record] = []
+        self._end = self._cursor.position
+        self._end_asked = 0.0
+        self._verify_log()
+        self._outbox.publish(store.outbox(), self._cursor.position)
+        self._reader: LogReader = log.reader(Stream.STAGED, self._cursor.position)
+        logger.info(
+            "took over the lake at position %s, commit %s",
+            self._cursor.position,
+            self._cursor.commit_seq,
+            extra={"epoch": self._cursor.epoch, "lake": self._state.lake.lake_id},
+        )
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where this committer stands; equal to the stored row as long as it is not fenced."""
+        return self._cursor
+
+    def step(self, limit: int, timeout: float) -> int:
+        """Decide up to `limit` records, waiting up to `timeout` seconds for the first. The number decided; 0: none came.
+
+        Raises `TxnLogFencedError` if another committer took over, `TxnLogHaltedError` for a named halted state, and
+        the errors of store and log; in none of these cases is anything told that is not durable.
+        """
+        records = self._next_records(limit, timeout)
+        if not records:
+            self._outbox.published_position()
+            return 0
+        events = [self._event(record) for record in records]
+        needs = Needs()
+        for event in events:
+            add_needs(needs, event)
+        self._store.load(needs, self._state)
+        batch = Batch()
+        lag = self._log_lag(records[-1])
+        for record, event in zip(records, events, strict=True):
+            decision = self._decide(record, event)
+            advance(self._state, decision)
+            add_decision(batch, decision, lag_events=lag, decided_ms=int(self._clock() * 1000))
+        self._state.forget()
+        self._write(records[-1], batch)
+        self._outbox.publish(batch.outbox, self._cursor.position)
+        return len(records)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Let go of the reader; after a clean end wait until everything decided is told. Store and log stay open."""
+        self._reader.close()
+        if kind is None:
+            self._outbox.drain(DRAIN_SECONDS)
+
+    def _next_records(self, limit: int, timeout: float) -> list[Record]:
+        """At least one record if there is one, and not more bytes than one SQL transaction should take."""
+        records = self._pending or self._reader.read(limit, timeout)
+        size = 0
+        for count, record in enumerate(records):
+            size += len(record.value)
+            if size > MAX_BATCH_BYTES and count:
+                records, self._pending = records[:count], records[count:]
+                return records
+        self._pending = []
+        return records
+
+    def _event(self, record: Record) -> StagedEvent:
+        if record.time_ms > self._clock() * 1000 + CLOCK_TOLERANCE_MS:
+            raise TxnLogHaltedError(
+                "CLOCK_AHEAD",
+                f"record {record.position} of the staged stream carries a time more than an hour ahead of this "
+                "machine's clock: set the clocks of the log's servers and of this machine right, then start again",
+            )
+        try:
+            event = decode(record.value)
+        except TxnLogDecodeError as error:
+            return Undecodable.of(record, str(error))
+        if isinstance(event, StagedTransaction | Control | ImportedVersion):
+            return event
+        return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
+
+    def _decide(self, record: Record, event: StagedEvent) -> Decision:
+        try:
+            decision = decide(self._state, event, position=record.position, time_ms=record.time_ms)
+        except Exception as error:
+            # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
+            # meets it again. It becomes a recorded rejection and the record itself a dead letter.
+            logger.exception("record %s cannot be decided and is set aside", record.position)
+            decision = isolated(self._state, record, f"{type(error).__name__} while it was decided")
+        if isinstance(decision, Commit):
+            ahead = decision.time_ms - self._clock() * 1000 - PACE_MS
+            if ahead > 0:
+                time.sleep(ahead / 1000)
+        return decision
+
+    def _write(self, last: Record, batch: Batch) -> None:
+        cursor = replace(
+            self._cursor,
+            position=last.next_position,
+            last_event_hash=hashlib.sha256(last.value).digest(),
+            commit_seq=self._state.commit_seq,
+            time_ms=self._state.time_ms,
+            next_table_no=self._state.next_table_no,
+            rule_set=self._state.rules.number,
+            published_position=max(self._cursor.published_position, self._outbox.published_position()),
+        )
+        try:
+            self._store.write(self._cursor, batch, cursor)
+        except TxnLogCommitUnknownError:
+            stored = self._store.cursor()
+            if stored.epoch != cursor.epoch:
+                raise TxnLogFencedError("another committer took over while a COMMIT was under way") from None
+            if stored != cursor:
+                raise
+            logger.warning("the answer to a COMMIT was lost; the cursor shows that it happened")
+        self._cursor = cursor
+
+    def _log_lag(self, last: Record) -> int:
+        """About how many records wait behind this batch; the end of the log is asked for once a second."""
+        now = self._clock()
+        if now - self._end_asked >= 1.0:
+            self._end_asked = now
+            self._end = self._log.end(Stream.STAGED)
+        return max(0, self._end - last.next_position)
+
+    def _verify_log(self) -> None:
+        """Halt unless the log is the one that the cursor was written against, up to the record before it."""
+        cursor = self._cursor
+        identity = self._log.identity(Stream.STAGED)
+        if identity != cursor.stream_identity:
+            raise TxnLogHaltedError(
+                "LOG_RECREATED",
+                f"the staged stream of {self._log.address} is not the one this lake has read so far (identity "
+                f"{identity}, expected {cursor.stream_identity}): it was deleted and made again, or the store belongs "
+                "to another log. Restore the log, or start a new lake",
+            )
+        if cursor.last_event_hash is None:
+            return
+        reader = self._log.reader(Stream.STAGED, cursor.position - 1)
+        try:
+            found = reader.read(1, 10.0)
+        finally:
+            reader.close()
+        if not found or found[0].position != cursor.position - 1:
+            raise TxnLogHaltedError(
+                "LOG_TRUNCATED",
+                f"record {cursor.position - 1}, the last one decided, is no longer in the staged stream of "
+                f"{self._log.address}: the log lost its end or its beginning. Restore it before anything is written",
+            )
+        if hashlib.sha256(found[0].value).digest() != cursor.last_event_hash:
+            raise TxnLogHaltedError(
+                "LOG_DIVERGED",
+                f"record {cursor.position - 1} of the staged stream of {self._log.address} is not the one that was "
+                "decided: the log was changed behind our back. Restore it before anything is written",
+            )
+
+
+def _load_state(store: SqlCommitStore, cursor: Cursor) -> State:
+    state = State(
+        lake=store.lake(),
+        rules=rules(cursor.rule_set),
+        commit_seq=cursor.commit_seq,
+        time_ms=cursor.time_ms,
+        next_table_no=cursor.next_table_no,
+    )
+    store.load_directory(state)
+    return state

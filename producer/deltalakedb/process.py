@@ -1,0 +1,84 @@
+"""What every service process does the same way: signals, structured logs, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .errors import TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogMissingExtraError, redacted
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_FENCED = 3
+"""Another process took over: a supervisor starts this one again, and it comes back as standby."""
+EXIT_HALTED = 4
+"""A named halted state: starting again does not help before an operator has looked."""
+
+
+def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = "INFO") -> int:
+    """Run a service until SIGTERM or SIGINT sets the event that `main` gets; its exit code.
+
+    Logs go to stderr as JSON lines. Raises nothing of ours: every error of the tree becomes one log line and an exit
+    code (`EXIT_FAILED`, `EXIT_FENCED`, `EXIT_HALTED`).
+    """
+    _log_as_json(name, log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        main(stop)
+    except TxnLogFencedError as error:
+        logger.error("fenced: %s", error)
+        return EXIT_FENCED
+    except TxnLogHaltedError as error:
+        logger.critical("halted: %s", error, extra={"state": error.state})
+        return EXIT_HALTED
+    except TxnLogError as error:
+        logger.error("%s", error, exc_info=error)
+        return EXIT_FAILED
+    logger.info("stopped")
+    return 0
+
+
+def _log_as_json(name: str, level: str) -> None:
+    try:
+        import structlog
+    except ImportError as error:
+        raise TxnLogMissingExtraError("a service", "services") from error
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _service(name),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _service(name: str) -> Callable[..., Any]:
+    def add(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        event["service"] = name
+        return event
+
+    return add
+
+
+def _redact(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {key: redacted(value) if isinstance(value, str) else value for key, value in event.items()}
