@@ -1,0 +1,129 @@
+"""Opens and makes lakes: settings to store, log and leadership. The committer's composition root."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltalakedb_migrations import migrate, pending
+
+from deltalakedb.database import open_database
+from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.eventlog import EventLog, Stream, open_event_log
+from deltalakedb.settings import Settings
+
+from .leadership import Heartbeat, Leadership, LockFile
+from .store import SqlCommitStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What `make_lake` found and did."""
+
+    lake_id: str
+    root: str
+    log_address: str
+    migrations: tuple[str, ...]
+    """Migrations applied by this call."""
+
+
+def make_lake(settings: Settings) -> Made:
+    """Bring a lake up to this release: SQL schema, streams of the log, the lake's own rows. Safe to repeat.
+
+    Raises `TxnLogConfigError` if the log or root is not given for a new lake, or is another one than an existing
+    lake remembers; `TxnLogHaltedError` if the log's streams have settings that correctness cannot rest on.
+    """
+    database = open_database(settings.address)
+    try:
+        applied = migrate(database)
+        store = SqlCommitStore(database)
+        known = store.remembered()
+        address = settings.log_address or (known.log_address if known else None)
+        root = settings.root_uri or (known.root if known else None)
+        if address is None or root is None:
+            raise TxnLogConfigError(
+                "a new lake needs an event log and a root for its tables: give --log (DELTALAKEDB_LOG, "
+                "kafka://host:9092/prefix) and --root (DELTALAKEDB_ROOT, s3://bucket/prefix or a directory)"
+            )
+        log = open_event_log(address, options=settings.log_settings, client_id=holder(settings))
+        try:
+            log.create()
+            log.verify()
+            lake_id = store.init_lake(
+                lake_id=known.lake_id if known else str(uuid.uuid4()),
+                root=root,
+                log_address=log.address,
+                stream_identity=log.identity(Stream.STAGED),
+                position=log.beginning(Stream.STAGED),
+                fence=settings.fence,
+                created_ms=int(time.time() * 1000),
+            )
+        finally:
+            log.close()
+        return Made(lake_id=lake_id, root=root, log_address=log.address, migrations=tuple(applied))
+    finally:
+        database.close()
+
+
+def is_made(settings: Settings) -> bool:
+    """Whether the lake is there and needs nothing of `make_lake`. For lakes whose store is a file."""
+    if not Path(settings.address.path or "").exists():
+        return False
+    database = open_database(settings.address)
+    try:
+        return not pending(database) and SqlCommitStore(database).remembered() is not None
+    finally:
+        database.close()
+
+
+def open_store(settings: Settings) -> SqlCommitStore:
+    """A store on a connection of its own, checked for what durability rests on."""
+    store = SqlCommitStore(open_database(settings.address))
+    try:
+        store.verify()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def open_log(settings: Settings) -> EventLog:
+    """The lake's log, as the store remembers it; another one in the settings is refused."""
+    store = open_store(settings)
+    try:
+        known = store.remembered()
+    finally:
+        store.close()
+    if known is None:
+        raise TxnLogConfigError("the store holds no lake yet: run `deltalakedb migrate` first")
+    log = open_event_log(
+        settings.log_address or known.log_address, options=settings.log_settings, client_id=holder(settings)
+    )
+    if log.address != known.log_address:
+        log.close()
+        raise TxnLogConfigError(
+            f"the settings name the log {log.address}, but this lake is written through {known.log_address}: "
+            "correct --log (DELTALAKEDB_LOG), or leave it out"
+        )
+    return log
+
+
+def lock_file(settings: Settings) -> LockFile | None:
+    """The lock file of a lake whose store is a file; None for one on a server."""
+    if settings.address.engine == "postgres":
+        return None
+    return LockFile(Path(f"{settings.address.path}.lock"))
+
+
+def leadership(settings: Settings, log: EventLog, *, takeover_after: float) -> Leadership:
+    """How a service gets the right to step on this lake."""
+    return lock_file(settings) or Heartbeat(lambda: open_store(settings), log, takeover_after=takeover_after)
+
+
+def holder(settings: Settings) -> str:
+    """Who this process is, in the heartbeat row and at the broker."""
+    return settings.client_id or f"{socket.gethostname()}-{os.getpid()}"
