@@ -1,0 +1,3 @@
+"""The tests of deltalakedb."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests on real services."""
+
+from __future__ import annotations
