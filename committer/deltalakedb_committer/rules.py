@@ -1,0 +1,94 @@
+"""The numbered rule sets: every limit and allow-list that a decision depends on.
+
+A set is never changed once released: what a number means is part of every decision made under it. Another set takes
+over with a control event, at its place in the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deltalakedb.errors import TxnLogHaltedError
+
+FENCE_FEATURE = "deltalakedb-fence"
+"""The private name in `writerFeatures` that keeps foreign writers from our tables. Readers do not look at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """One rule set. Sizes are bytes of UTF-8."""
+
+    number: int
+
+    max_tables: int = 10
+    max_actions: int = 1_000_000
+    max_chunks: int = 4_096
+    max_chunk_bytes: int = 900_000
+    max_transaction_bytes: int = 2 * 1024**3
+    max_apps: int = 100
+    max_read_files: int = 1_000_000
+    max_predicate_terms: int = 10_000
+
+    max_path_bytes: int = 1_024
+    max_stats_bytes: int = 64 * 1024
+    max_rest_bytes: int = 64 * 1024
+    """Of the further fields of an action, and of an action of a kind of its own but `metaData`."""
+    max_json_depth: int = 64
+    max_schema_bytes: int = 4 * 1024**2
+    max_properties: int = 1_000
+    max_property_bytes: int = 8 * 1024
+    max_partition_columns: int = 64
+    max_partition_value_bytes: int = 4 * 1024
+    max_text_bytes: int = 64 * 1024
+    """Of texts that are only kept: user metadata, and operation parameters and metrics together."""
+    max_name_bytes: int = 255
+    """Of short names: application ids, client ids, engine, operation."""
+
+    read_distance: int = 10_000
+    """How many versions back a read version may lie that has to be checked against every winner since."""
+    outcome_partitions: int = 8
+    """Outcome partitions that are answered to; an event that names another one is decided and answered nowhere."""
+
+    reader_features: frozenset[str] = frozenset(
+        {"columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "variantType", "vacuumProtocolCheck"}
+    )
+    """Reader-writer features whose tables the committer writes."""
+    writer_features: frozenset[str] = frozenset(
+        {
+            "allowColumnDefaults",
+            "appendOnly",
+            "changeDataFeed",
+            "checkConstraints",
+            "domainMetadata",
+            "generatedColumns",
+            "identityColumns",
+            "inCommitTimestamp",
+            "invariants",
+            "rowTracking",
+            FENCE_FEATURE,
+        }
+    )
+    """Writer-only features whose tables the committer writes. Expressions are not evaluated: where a table really has
+    a constraint, an invariant, a default, a generated or an identity column, it is read-only all the same."""
+
+
+_RULES = {
+    1: Rules(number=1),
+    2: Rules(number=2, max_tables=100),
+}
+
+
+def rules(number: int) -> Rules:
+    """The rule set of that number.
+
+    Raises `TxnLogHaltedError` (`UNKNOWN_RULE_SET`) if this release does not know it: to decide by other rules than the
+    release that does would give another history.
+    """
+    found = _RULES.get(number)
+    if found is None:
+        raise TxnLogHaltedError(
+            "UNKNOWN_RULE_SET",
+            f"the lake is under rule set {number}, and this release knows {', '.join(map(str, _RULES))}: "
+            "run the release that the rule set came with, or a newer one",
+        )
+    return found
