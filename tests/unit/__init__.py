@@ -1,0 +1,3 @@
+"""Tests of single modules."""
+
+from __future__ import annotations
