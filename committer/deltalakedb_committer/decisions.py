@@ -1,8 +1,12 @@
-"""What `decide` answers: decisions as plain data, complete enough to become rows and events without looking back."""
+"""What `decide` answers: decisions as plain data, complete enough to become rows and events without looking back.
+
+An outcome in a decision is the answer to whoever asked with the record at `position`; `outcome_partition` is where it
+goes (-1: nobody listens).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from deltalakedb.actions import (
     AddFile,
@@ -15,17 +19,19 @@ from deltalakedb.actions import (
     SetTransaction,
 )
 from deltalakedb.delta_types import StructType
+from deltalakedb.eventlog.port import Record
 from deltalakedb.events import AppTransaction, Outcome
+from deltalakedb.slots import Slots, Widths
 
+from .rules import Rules
 from .state import LiveFile, StagedChunk, TableState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableChange:
+class TableChange(msgspec.Struct, frozen=True, kw_only=True):
     """One new version of one table."""
 
     table: TableState
-    """The table before the change (a fresh one, version -1, where this creates it). Not to be changed."""
+    """The table that is changed; a fresh one where this creates it. Its fields may have moved on since."""
     version: int
     operation: str
     operation_parameters: dict[str, str]
@@ -35,6 +41,10 @@ class TableChange:
     is_blind_append: bool
     adds: tuple[AddFile, ...] = ()
     """As they will be stored: row ids and commit versions assigned."""
+    num_records: tuple[int | None, ...] = ()
+    """Per add, from its statistics."""
+    slots: tuple[Slots, ...] = ()
+    """Per add, from its statistics."""
     removes: tuple[RemoveFile, ...] = ()
     """With deletion timestamp, and partition values and size from the live row."""
     cdc: tuple[CdcFile, ...] = ()
@@ -47,15 +57,25 @@ class TableChange:
     others: tuple[OtherAction, ...] = ()
     superseded: tuple[LiveFile, ...] = ()
     """Live rows that end with this version: removed, or added again under the same identity."""
+    changes_data: bool
+    """Whether a reader of the change feed sees anything of this version."""
+    live_files: int
+    """After the change, as are the next two."""
+    live_bytes: int
+    widths: Widths
 
     @property
-    def changes_data(self) -> bool:
-        """Whether a reader of the change feed sees anything of this version."""
-        return any(f.data_change for f in self.adds) or any(f.data_change for f in self.removes)
+    def metadata_version(self) -> int:
+        """The version whose metadata holds after the change."""
+        return self.table.metadata_version if self.metadata is None else self.version
+
+    @property
+    def protocol_version(self) -> int:
+        """The version whose protocol holds after the change."""
+        return self.table.protocol_version if self.protocol is None else self.version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A new commit of the lake: a transaction committed, in every table it changes."""
 
     commit_seq: int
@@ -67,15 +87,38 @@ class Commit:
     digest: bytes
     event_time_ms: int
     """Append time of the record that completed the transaction."""
+    chunked: bool = False
+    """Whether it came in several chunks, which are staged in SQL."""
     apps: tuple[AppTransaction, ...]
     user_metadata: str | None
     engine_info: str
     changes: tuple[TableChange, ...]
     outcome: Outcome
+    outcome_partition: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """Decided in favour without a commit of its own: no table changes.
+
+    It was a transaction that only read or whose wishes were all true already (its outcome names the newest commit),
+    one whose application version is committed already (its outcome is that of the first one), or a change of rules.
+    """
+
+    position: int
+    txn_id: str
+    client_id: str
+    digest: bytes | None
+    event_time_ms: int
+    chunked: bool = False
+    apps: tuple[AppTransaction, ...] = ()
+    """Application versions that are committed by this decision."""
+    rules: Rules | None = None
+    """Hold from the next record on."""
+    outcome: Outcome
+    outcome_partition: int
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """A decision against a transaction: recorded for ever under its id."""
 
     position: int
@@ -84,23 +127,25 @@ class Rejection:
     client_id: str
     digest: bytes | None
     event_time_ms: int
+    chunked: bool = False
     outcome: Outcome
+    outcome_partition: int
     claimed_txn_id: str | None = None
     event_hash: bytes | None = None
-    dead_letter: bool = False
-    """Whether the record itself goes to the dead-letter stream."""
+    dead_letter: Record | None = None
+    """The record itself, where it goes to the dead-letter stream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier decision, told again to who asked: nothing changes."""
 
     position: int
+    event_time_ms: int
     outcome: Outcome
+    outcome_partition: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
     """A chunk of a transaction that is not complete yet: kept, nobody is answered."""
 
     position: int
@@ -109,11 +154,10 @@ class Staged:
     chunk: StagedChunk
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """A record without effect (a tick, a chunk that is there already)."""
 
     position: int
 
 
-Decision = Commit | Rejection | Answer | Staged | Nothing
+Decision = Commit | Accepted | Rejection | Answer | Staged | Nothing

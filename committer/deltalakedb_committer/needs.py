@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+
+import msgspec
+
+from deltalakedb.eventlog.port import Record
+from deltalakedb.events import Cancel, Content, Control, ImportedVersion, StagedTransaction, TableWork
 
 TableKey = tuple[str | None, str | None]
 """(table id, name) as an event gives them; the id wins."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecodable:
+    """A record that is no event, or none that is to be decided. Only its headers can say whose it is."""
+
+    record: Record
+    hash: bytes
+    """SHA-256 of the record's value."""
+    error: str
+
+    @staticmethod
+    def of(record: Record, error: str) -> Undecodable:
+        """`record`, which cannot be decoded because of `error`."""
+        return Undecodable(record=record, hash=hashlib.sha256(record.value).digest(), error=error)
+
+
+StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable
+"""What the staged stream brings."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TableNeeds:
-    """What the batch names of one table."""
+    """What the batch names of one table, beside its head."""
 
     paths: set[str] = field(default_factory=set)
+    """Live files of these paths are needed, with every deletion vector."""
     read_version: int | None = None
-    """Lowest read version: winners above it are needed."""
+    """Lowest read version: winners above it are needed, `Rules.read_distance` of them at most."""
+    metadata_versions: set[int] = field(default_factory=set)
+    """Versions whose `metaData` files were written against: needed where it is not the one in force."""
     app_ids: set[str] = field(default_factory=set)
 
 
@@ -23,9 +51,81 @@ class Needs:
     """What the batch names. Grows event by event, is loaded once."""
 
     txn_ids: set[str] = field(default_factory=set)
-    """Whose first decision and staged chunks are needed."""
+    """Whose first decision is needed."""
     chunked: set[str] = field(default_factory=set)
-    """Those of `txn_ids` that come in several chunks."""
+    """Those of `txn_ids` that come in several chunks: what is staged of them is needed, and in turn what that names
+    (`add_content` of each staged chunk), because the batch may bring the last one."""
     apps: dict[str, int] = field(default_factory=dict)
-    """Per app id the lowest application version that is named."""
+    """Per app id the lowest application version that is named. The first decisions of the transactions found are
+    needed too."""
     tables: dict[TableKey, TableNeeds] = field(default_factory=dict)
+
+
+def needs(event: StagedEvent) -> Needs:
+    """What `event` alone needs."""
+    found = Needs()
+    add_needs(found, event)
+    return found
+
+
+def add_needs(needs: Needs, event: StagedEvent) -> None:
+    """Add what `event` needs to `needs`."""
+    match event:
+        case StagedTransaction():
+            needs.txn_ids.add(event.envelope.txn_id)
+            if event.envelope.chunk_count != 1:
+                needs.chunked.add(event.envelope.txn_id)
+            add_content(needs, event.content)
+        case ImportedVersion():
+            needs.txn_ids.add(event.envelope.txn_id)
+        case Control():
+            needs.txn_ids.add(event.control_id)
+            if isinstance(event.command, Cancel):
+                needs.txn_ids.add(event.command.txn_id)
+        case Undecodable():
+            pass
+
+
+def add_content(needs: Needs, content: Content) -> None:
+    """Add what one chunk's content names to `needs`."""
+    for app in content.apps:
+        lowest = needs.apps.get(app.app_id)
+        if lowest is None or app.version < lowest:
+            needs.apps[app.app_id] = app.version
+    for work in content.tables:
+        table = needs.tables.get(work.key)
+        if table is None:
+            table = needs.tables[work.key] = TableNeeds()
+        _add_work(table, work)
+        for app in content.apps:
+            table.app_ids.add(app.app_id)
+
+
+def _add_work(table: TableNeeds, work: TableWork) -> None:
+    for add in work.adds:
+        table.paths.add(add.path)
+    if work.read_set is not None or work.removes:
+        read_version = work.read_version
+        if read_version is not None and (table.read_version is None or read_version < table.read_version):
+            table.read_version = read_version
+        for remove in work.removes:
+            table.paths.add(remove.path)
+        if work.read_set is not None:
+            table.app_ids.update(work.read_set.app_ids)
+    if work.written_against is not None:
+        table.metadata_versions.add(work.written_against.metadata_version)
+    for other in work.others:
+        if other.kind == "txn" and (app_id := _app_id(other.json)):
+            table.app_ids.add(app_id)
+
+
+class _Txn(msgspec.Struct):
+    appId: str = ""  # noqa: N815 - the protocol's name
+
+
+def _app_id(body: str) -> str:
+    """The app id of a `txn` action; empty if it is not one, which is for the decision to say."""
+    try:
+        return msgspec.json.decode(body, type=_Txn).appId
+    except (msgspec.MsgspecError, RecursionError):
+        return ""

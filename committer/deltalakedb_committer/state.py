@@ -4,11 +4,15 @@ The store fills a `State` with what `needs()` asked for; `decide` reads it; `adv
 that later events of a batch see earlier ones. Between batches the heads, metadata and protocols stay (they die with
 the epoch); what was loaded for single events (`files`, `winners`, `decided`, `apps`, `chunks`) is dropped by
 `forget()`.
+
+The store loads more than an event needs without harm, and everything a second time without a difference: what it
+fills in is what SQL holds at the start of the batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
 from deltalakedb.delta_types import StructType
@@ -37,11 +41,10 @@ class LiveFile:
     n: int
     size: int
     partition_values: dict[str, str | None]
-    num_records: int | None = None
     base_row_id: int | None = None
     default_row_commit_version: int | None = None
     tags: str | None = None
-    stats: str | None = None
+    """The column's text: a JSON object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,13 @@ class Winner:
     removed_files: int
 
 
+class TableTxn(NamedTuple):
+    """A table's `txn` action and the table version that carries it."""
+
+    table_version: int
+    txn: SetTransaction
+
+
 @dataclass(slots=True, kw_only=True)
 class TableState:
     """One table: its entry in the directory and, once loaded, its head."""
@@ -67,6 +77,7 @@ class TableState:
     name: str
     location: str
     state: str = "ACTIVE"
+    dropped_seq: int | None = None
     slot_columns: tuple[tuple[str, ...], ...] = ()
     """Column paths (physical names) whose statistics fill slots 1 to 4."""
 
@@ -91,8 +102,11 @@ class TableState:
     winners: list[Winner] = field(default_factory=list)
     """Versions above `winners_since`, ascending, up to the head."""
     winners_since: int | None = None
-    """Lowest read version that winners were loaded for; None: none were asked for."""
-    txns: dict[str, SetTransaction] = field(default_factory=dict)
+    """Lowest version from which on `winners` is complete; None: none were asked for. Versions further back than
+    `Rules.read_distance` are never looked at."""
+    past_metadata: dict[int, Metadata] = field(default_factory=dict)
+    """Older metadata among the versions that the batch names as written against, by the version that set it."""
+    txns: dict[str, TableTxn] = field(default_factory=dict)
     """Newest `txn` of the app ids that the batch names."""
     domains: dict[str, DomainMetadata] = field(default_factory=dict)
     """Domain metadata in force (all domains of the table; there are few)."""
@@ -137,10 +151,12 @@ class State:
     decided: dict[str, Decided] = field(default_factory=dict)
     """First decisions of the transaction ids that the batch names."""
     apps: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Per app id that the batch names: committed application versions at or above the ones named, and the newest
-    of all, with the transaction of each."""
+    """Per app id that the batch names: the committed application versions at or above the lowest one named, with the
+    transaction of each. The first decisions of these transactions are in `decided` too."""
     chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
     """Staged chunks of the incomplete transactions that the batch names, by index."""
+    touched: set[int] = field(default_factory=set)
+    """table_no of the tables that `forget()` has to go through."""
 
     def table(self, *, name: str | None = None, table_id: str | None = None) -> TableState | None:
         """The table of that id, else of that name; dropped tables are found by id only."""
@@ -154,15 +170,21 @@ class State:
         if table.state != "DROPPED":
             self.by_name[table.name] = table.table_no
 
+    def touch(self, table: TableState) -> None:
+        """Note that something was loaded into `table` for single events, for `forget()` to find."""
+        self.touched.add(table.table_no)
+
     def forget(self) -> None:
         """Drop what was loaded for single events; heads stay."""
         self.decided.clear()
         self.apps.clear()
         self.chunks.clear()
-        for table in self.tables.values():
-            if table.loaded:
-                table.files.clear()
-                table.vectors.clear()
-                table.winners.clear()
-                table.winners_since = None
-                table.txns.clear()
+        for number in self.touched:
+            table = self.tables[number]
+            table.files.clear()
+            table.vectors.clear()
+            table.winners.clear()
+            table.winners_since = None
+            table.past_metadata.clear()
+            table.txns.clear()
+        self.touched.clear()

@@ -26,6 +26,9 @@ MARKER: Final = b"\xc3\x01"
 HEADER_TXN: Final = "dl-txn"
 HEADER_OUTCOME: Final = "dl-outcome"
 HEADER_CHUNK: Final = "dl-chunk"
+HEADER_COMMIT: Final = "dl-commit"
+HEADER_POSITION: Final = "dl-position"
+HEADER_ERROR: Final = "dl-error"
 
 _PREFIX = len(MARKER) + 8
 _NAMESPACE = "deltalakedb.v1"
