@@ -1,0 +1,75 @@
+"""One set of servers per test run, however many processes it has; the fixtures of each service build on it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol
+
+import pytest
+
+from tests.services.hosting import Borrower, Host, Lender
+from tests.services.process import ServiceUnavailable
+from tests.services.run import Addresses, ServerSet
+
+_OWNED = pytest.StashKey[ServerSet]()
+_LENT = pytest.StashKey[Lender]()
+
+
+class _Node(Protocol):
+    """A worker process, as pytest-xdist shows it to the process that runs the session."""
+
+    config: pytest.Config
+    workerinput: dict[str, object]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _host(config) is None:
+        config.stash[_OWNED] = ServerSet()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (lender := config.stash.get(_LENT, None)) is not None:
+        lender.close()
+    if (owned := config.stash.get(_OWNED, None)) is not None:
+        owned.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: _Node) -> None:
+    stash = node.config.stash
+    if _LENT not in stash:
+        stash[_LENT] = Lender(stash[_OWNED])
+    node.workerinput["servers"] = tuple(stash[_LENT].host)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps what needs Spark in one process: a second one would cost as much memory and start-up again."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("spark"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Ends the whole run where a service cannot be had, instead of failing every test that needs it."""
+    try:
+        return (yield)
+    except ServiceUnavailable as error:
+        message = str(error)
+    # pytest.exit would not do: from a worker of a parallel run its message never arrives.
+    request.session.shouldstop = message
+    pytest.fail(message, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Addresses:
+    """Where the servers of this run are; each is started when first asked for."""
+    host = _host(request.config)
+    return request.config.stash[_OWNED] if host is None else Borrower(host)
+
+
+def _host(config: pytest.Config) -> Host | None:
+    """Who lends us the servers; None in the process that runs the session and owns them."""
+    given = getattr(config, "workerinput", None)
+    return None if given is None else Host(*given["servers"])
