@@ -1,0 +1,3 @@
+"""Benchmarks of the whole pipeline and of its peers, on real servers: ``make bench``."""
+
+from __future__ import annotations

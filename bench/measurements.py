@@ -1,0 +1,189 @@
+"""The measurements of a run, by name: each makes what it needs, runs it and gives its figures."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from tests.services.run import Addresses
+
+from . import backlog, data, peers
+from .cpu import CpuProbe
+from .harness import Load, Measured, Workload, run
+from .mirror import PublishedProbe
+from .pipeline import LakeAddress, create_tables, embedded, on_servers
+from .report import Line
+from .workloads import Kind, TwoTableAppend
+
+PAIRS = 8
+"""Pairs of tables that many transactions in flight are spread over."""
+IN_FLIGHT = 64
+PACED_RATE = 200.0
+DRAIN_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What every measurement gets."""
+
+    servers: Addresses
+    warm_up: float
+    seconds: float
+
+    def load(self, clients: int, *, in_flight: int = 1, rate: float | None = None) -> Load:
+        """A load over the run's warm-up and window."""
+        return Load(clients=clients, in_flight=in_flight, rate=rate, warm_up=self.warm_up, seconds=self.seconds)
+
+
+Measurement = Callable[[Setting, Path], Iterator[Line]]
+
+
+def measurements() -> dict[str, Measurement]:
+    """Every measurement by name, `<kind>.<store>.<mode>.<clients>`; the peers first, as ours are shown beside them."""
+    found: dict[str, Measurement] = {}
+    for clients in (1, 8):
+        found[f"commit.ducklake.closed.{clients}"] = partial(_ducklake, "commit", clients)
+        found[f"append.ducklake.closed.{clients}"] = partial(_ducklake, "append", clients)
+        found[f"append.delta-rs.closed.{clients}"] = partial(_delta_rs, clients)
+    kinds: tuple[Kind, ...] = ("commit", "append")
+    for kind in kinds:
+        for mode, clients in (("closed", 1), ("closed", 8), ("open", 8)):
+            found[f"{kind}.postgres.{mode}.{clients}"] = partial(_on_servers, kind, mode, clients)
+            found[f"{kind}.sqlite.{mode}.{clients}"] = partial(_embedded, kind, mode, clients)
+    found["mirror.postgres.paced.1"] = _paced
+    found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
+    found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
+    found["committer.postgres.backlog.8"] = _committer_backlog
+    return found
+
+
+def measure(name: str, setting: Setting) -> Iterator[Line]:
+    """Runs one measurement in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="deltalakedb-bench-") as folder:
+        yield from measurements()[name](setting, Path(folder))
+
+
+def _on_servers(kind: Kind, mode: str, clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    with on_servers(setting.servers, folder) as pipeline:
+        workload = _workload(kind, mode, pipeline.address)
+        load = setting.load(clients, in_flight=IN_FLIGHT if mode == "open" else 1)
+        published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
+        cpu = CpuProbe(pipeline.services)
+        measured = run(workload, load, [cpu, published])
+        yield from _lines(kind, f"postgres.{mode}.{clients}", measured, cpu)
+        yield from _mirror_lines(kind, f"postgres.{mode}.{clients}", published, load)
+
+
+def _embedded(kind: Kind, mode: str, clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    address = embedded(folder)
+    workload = _workload(kind, mode, address)
+    load = setting.load(clients, in_flight=IN_FLIGHT if mode == "open" else 1)
+    published = PublishedProbe(address.tables_folder, address.heads)
+    cpu = CpuProbe({})
+    measured = run(workload, load, [cpu, published])
+    yield from _lines(kind, f"sqlite.{mode}.{clients}", measured, cpu)
+    yield from _mirror_lines(kind, f"sqlite.{mode}.{clients}", published, load)
+
+
+def _paced(setting: Setting, folder: Path) -> Iterator[Line]:
+    """The mirror under a steady rate of versions to two tables, as many as one table has to take."""
+    with on_servers(setting.servers, folder) as pipeline:
+        workload = _workload("commit", "closed", pipeline.address)
+        load = setting.load(1, rate=PACED_RATE)
+        published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
+        cpu = CpuProbe(pipeline.services)
+        measured = run(workload, load, [cpu, published])
+        yield from _lines("mirror", "postgres.paced.1", measured, cpu)
+        yield from _mirror_lines("mirror", "postgres.paced.1", published, load)
+
+
+def _mirror_backlog(pairs: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """The mirror alone: versions are committed first, then it is started and publishes them."""
+    with on_servers(setting.servers, folder) as pipeline:
+        pipeline.mirror.stop()
+        workload = _workload("commit", "open", pipeline.address, pairs)
+        run(workload, setting.load(PAIRS, in_flight=IN_FLIGHT))
+        found = backlog.mirror(pipeline, DRAIN_SECONDS)
+    yield from _backlog_lines("mirror", f"postgres.backlog.{pairs}", "versions", found)
+
+
+def _committer_backlog(setting: Setting, folder: Path) -> Iterator[Line]:
+    """The committer alone: transactions are published first, then it is started and decides them."""
+    with on_servers(setting.servers, folder) as pipeline:
+        pairs = data.pairs(PAIRS)
+        with pipeline.address.connect() as lake:
+            create_tables(lake, pairs)
+        pipeline.mirror.stop()
+        pipeline.committer.stop()
+        run(backlog.Publish.of(pipeline.address, pairs), setting.load(PAIRS, in_flight=backlog.IN_FLIGHT))
+        found = backlog.committer(pipeline, DRAIN_SECONDS)
+    yield from _backlog_lines("committer", "postgres.backlog.8", "tx", found)
+
+
+def _ducklake(kind: Kind, clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    name = f"ducklake_{uuid.uuid4().hex[:12]}"
+    server = setting.servers.postgres()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    peer = peers.DuckLake(postgres_url=url, folder=folder, inlined=kind == "commit", pair=data.pairs(1)[0])
+    peer.create()
+    yield from _peer_lines(kind, f"ducklake.closed.{clients}", peer, setting.load(clients))
+
+
+def _delta_rs(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    peer = peers.DeltaRs(folder=folder, pair=data.pairs(1)[0])
+    peer.create()
+    yield from _peer_lines("append", f"delta-rs.closed.{clients}", peer, setting.load(clients))
+
+
+def _peer_lines(kind: Kind, where: str, peer: Workload, load: Load) -> Iterator[Line]:
+    cpu = CpuProbe({})
+    measured = run(peer, load, [cpu])
+    yield from _lines(kind, where, measured, cpu)
+
+
+def _workload(kind: Kind, mode: str, address: LakeAddress, pairs: int | None = None) -> TwoTableAppend:
+    """A closed loop works on one pair of tables, as the peers do; many transactions in flight on several."""
+    tables = data.pairs(pairs or (PAIRS if mode == "open" else 1))
+    with address.connect() as lake:
+        create_tables(lake, tables)
+    return TwoTableAppend(address=address, kind=kind, pairs=tables)
+
+
+def _lines(kind: str, where: str, measured: Measured, cpu: CpuProbe) -> Iterator[Line]:
+    yield Line(f"{kind}-p50.{where}", measured.percentile(0.50) * 1e3, "ms")
+    yield Line(f"{kind}-p99.{where}", measured.percentile(0.99) * 1e3, "ms")
+    yield Line(f"{kind}-rate.{where}", measured.rate, "tx/s")
+    yield Line(f"{kind}-failed.{where}", measured.failures.total(), "tx")
+    yield from _cpu_lines(kind, where, "tx", measured.count, cpu)
+
+
+def _mirror_lines(kind: str, where: str, published: PublishedProbe, load: Load) -> Iterator[Line]:
+    yield Line(f"{kind}-mirror-rate.{where}", published.versions / load.seconds, "versions/s")
+    yield Line(f"{kind}-mirror-lag-p95.{where}", published.lag(0.95), "s")
+    yield Line(f"{kind}-mirror-behind.{where}", published.behind, "versions")
+    yield Line(f"{kind}-mirror-drain.{where}", published.drain(DRAIN_SECONDS), "s")
+
+
+def _backlog_lines(what: str, where: str, unit: str, found: backlog.Worked) -> Iterator[Line]:
+    yield Line(f"{what}-rate.{where}", found.count / found.seconds, f"{unit}/s")
+    yield Line(f"{what}-seconds.{where}", found.seconds, "s")
+    yield from _cpu_lines(what, where, unit.removesuffix("s"), found.count, found.cpu)
+
+
+def _cpu_lines(kind: str, where: str, unit: str, count: int, cpu: CpuProbe) -> Iterator[Line]:
+    if not count:
+        return
+    for component, used in sorted(cpu.seconds.items(), key=lambda item: -item[1]):
+        if round(used / count * 1e6):
+            yield Line(f"{kind}-cpu-{component}.{where}", used / count * 1e6, f"us/{unit}")
+    yield Line(f"{kind}-other-cpu.{where}", cpu.others, "s")
