@@ -1,0 +1,93 @@
+# make demo     the pipeline on this machine, without any server (needs Python 3.11 or newer, nothing else)
+# make test     every test, on real services (also wants Java 17 and Maven, and installs them where it can)
+# make check    lint, types, layers, unit tests: seconds, no server, no network
+# make bench    the benchmarks, as JSON lines
+# make services fetches and caches the test services
+# make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
+# make clean    removes what make made here; the cache shared by all clones stays
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := check
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test check bench services lock clean tools
+
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
+VENV  := .venv
+# A processor's worth of tests each, but never one alone: half of a test's time is waiting for servers.
+WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
+
+# The first Python on PATH that is new enough; PYTHON=/path/to/python goes before all.
+PYTHON := $(shell for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
+
+# What is installed is stamped with the checksum of the lock it came from, so that a new lock is noticed and a
+# fresh checkout of the same one is not.
+checksum = $(shell cat $(1) | cksum | tr ' ' -)
+UV      := $(CACHE)/uv-$(call checksum,requirements/uv.txt)/bin/uv
+PROJECT := $(VENV)/.installed/project-$(call checksum,pyproject.toml)
+DEMO    := $(VENV)/.installed/demo-$(call checksum,requirements/build.txt requirements/demo.txt)
+TEST    := $(VENV)/.installed/test-$(call checksum,requirements/build.txt requirements/test.txt)
+
+demo: $(if $(wildcard $(TEST)),$(TEST),$(DEMO)) $(PROJECT)
+	@$(VENV)/bin/deltalakedb demo $(ARGS)
+
+test: tools $(TEST) $(PROJECT) services
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: $(TEST) $(PROJECT)
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/pytest -q tests/unit
+
+bench: tools $(TEST) $(PROJECT) services
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+services: tools $(TEST) $(UV)
+	@$(VENV)/bin/python -m tests.services.fetch $(UV)
+
+# Before the minutes of fetching: what the system lacks is installed, or said, at once.
+tools: .python
+	@$(PYTHON) -m tests.services.tools
+
+.PHONY: .python
+.python:
+	@test -n "$(PYTHON)" || { echo "deltalakedb needs Python 3.11 or newer as python3 on PATH; here is" \
+	    "$$(python3 --version 2>/dev/null || echo none). Install it, or say make PYTHON=/path/to/python." >&2; exit 1; }
+
+$(UV): | .python
+	@echo "uv: installing the pinned version" >&2
+	@$(PYTHON) requirements/install_uv.py $(abspath $(dir $@)..)
+
+$(VENV)/.installed: | $(UV)
+	@$(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+	@mkdir -p $@
+
+INSTALL := $(UV) pip install -q --python $(VENV)/bin/python --no-build-isolation
+
+$(DEMO) $(TEST): | $(VENV)/.installed
+	@echo "$(VENV): installing what requirements/$(firstword $(subst -, ,$(notdir $@))).txt pins" >&2
+	@$(INSTALL) --require-hashes -r requirements/build.txt
+	@$(INSTALL) --require-hashes -r requirements/$(firstword $(subst -, ,$(notdir $@))).txt
+	@touch $@
+
+$(PROJECT): | $(VENV)/.installed
+	@$(INSTALL) --require-hashes -r requirements/build.txt
+	@$(INSTALL) --no-deps -e .
+	@touch $@
+
+# Neither an index nor a download address is recorded: the hashes say what is meant, wherever it comes from.
+COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url $(UPGRADE)
+
+lock: $(UV)
+	@$(COMPILE) --all-extras --group test --group lint --group build -o requirements/test.txt pyproject.toml
+	@$(COMPILE) --extra demo -c requirements/test.txt -o requirements/demo.txt pyproject.toml
+	@$(COMPILE) --group pyproject.toml:build -c requirements/test.txt -o requirements/build.txt
+	@$(COMPILE) --group pyproject.toml:go -o requirements/go.txt
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
