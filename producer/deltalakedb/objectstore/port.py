@@ -7,10 +7,13 @@ object and compares; an adapter never retries a conditional put, and never lets 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from deltalakedb.errors import TxnLogObjectStoreError
 
 
 class Put(Enum):
@@ -93,3 +96,21 @@ class ObjectStore(Protocol):
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that are not there are fine."""
         ...
+
+
+def probe_conditional_puts(store: ObjectStore) -> None:
+    """What every adapter's `probe` does: of two puts of one new object the second must be told that it is there."""
+    path = f"_deltalakedb_probe/{uuid.uuid4().hex}"
+    try:
+        answers = [
+            *store.put_if_absent([NewObject(path, b"first")]),
+            *store.put_if_absent([NewObject(path, b"second")]),
+        ]
+        found = store.get(path)
+    finally:
+        store.delete([path])
+    if answers != [Put.CREATED, Put.EXISTS] or found is None or found.data != b"first":
+        raise TxnLogObjectStoreError(
+            f"{store.root} does not keep put-if-absent (two puts of one object: {', '.join(a.value for a in answers)}): "
+            "two writers could overwrite each other's commits. Use a store that honours If-None-Match"
+        )
