@@ -15,11 +15,11 @@ from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import Content, Envelope, TableWork, WrittenAgainst
 from deltalakedb.ids import new_txn_id
 from deltalakedb.settings import load_settings
+from tests.pipeline import LakeAddress, Pipeline
 
 from . import data
 from .cpu import CpuProbe
 from .mirror import PublishedProbe
-from .pipeline import LakeAddress, Pipeline
 
 IN_FLIGHT = 1_000
 POLL_SECONDS = 0.02

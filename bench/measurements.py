@@ -13,15 +13,15 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from tests.pipeline import LakeAddress, embedded, on_servers
 from tests.services.run import Addresses
 
 from . import backlog, data, peers
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
-from .pipeline import LakeAddress, create_tables, embedded, on_servers
 from .report import Line
-from .workloads import Kind, TwoTableAppend
+from .workloads import Kind, TwoTableAppend, create_tables
 
 PAIRS = 8
 """Pairs of tables that many transactions in flight are spread over."""

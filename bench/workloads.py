@@ -8,8 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tests.pipeline import LakeAddress
+
 from . import data
-from .pipeline import LakeAddress
 
 if TYPE_CHECKING:
     from deltalakedb import Lake, Transaction
@@ -57,6 +58,14 @@ class _Client:
             for table in pair.tables:
                 tx.stage_table(table, actions=[_add(statistics)])
         return tx
+
+
+def create_tables(lake: Lake, pairs: tuple[data.Pair, ...]) -> None:
+    """Makes the tables of all pairs, empty, one transaction per pair."""
+    for pair in pairs:
+        with lake.begin() as tx:
+            for table in pair.tables:
+                tx.create_table(table, data.SCHEMA)
 
 
 def _add(statistics: str) -> dict[str, Any]:

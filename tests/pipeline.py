@@ -1,4 +1,4 @@
-"""The system under measurement: a fresh lake, on servers with committer and mirror as processes, or embedded."""
+"""A fresh lake: on real servers with committer and mirror as processes of their own, or embedded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from deltalakedb.database import open_database
 from deltalakedb.settings import load_settings
 from tests.processes import Service
 from tests.services.run import Addresses
-
-from . import data
 
 if TYPE_CHECKING:
     from deltalakedb import Lake
@@ -106,7 +104,7 @@ class Pipeline:
 
 def on_servers(servers: Addresses, folder: Path) -> Pipeline:
     """A new lake in a database and under a topic prefix of its own; its tables lie in `folder`/tables."""
-    name = f"bench_{uuid.uuid4().hex[:12]}"
+    name = f"lake_{uuid.uuid4().hex[:12]}"
     server = servers.postgres()
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -127,11 +125,3 @@ def on_servers(servers: Addresses, folder: Path) -> Pipeline:
 def embedded(folder: Path) -> LakeAddress:
     """A new embedded lake in `folder`/lake, whose clients decide and mirror by themselves."""
     return LakeAddress(store=str(folder / "lake"))
-
-
-def create_tables(lake: Lake, pairs: tuple[data.Pair, ...]) -> None:
-    """Makes the tables of all pairs, empty, one transaction per pair."""
-    for pair in pairs:
-        with lake.begin() as tx:
-            for table in pair.tables:
-                tx.create_table(table, data.SCHEMA)
