@@ -9,12 +9,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltalakedb_migrations import migrate, pending
-
 from deltalakedb.database import open_database
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.eventlog import EventLog, Stream, open_event_log
 from deltalakedb.settings import Settings
+from deltalakedb_migrations import migrate, pending
 
 from .leadership import Heartbeat, Leadership, LockFile
 from .store import SqlCommitStore

@@ -32,10 +32,10 @@ def serve(
     holder: str,
     stop: threading.Event,
 ) -> None:
-    """Step until `stop` is set. Errors of store and log are ridden out with a new connection and growing pauses.
+    """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses.
 
     Raises `TxnLogFencedError` (another committer took over: exit, and come back as standby) and `TxnLogHaltedError`
-    (an operator has to look); both leave nothing half done.
+    (an operator has to look), and an error of the store that would only come again; all leave nothing half done.
     """
     backoff = FIRST_BACKOFF
     while not stop.is_set():
@@ -44,6 +44,8 @@ def serve(
             if leadership.acquire(stop):
                 _lead(open_store, log, leadership, holder=holder, stop=stop)
         except (TxnLogDatabaseError, TxnLogEventLogError) as error:
+            if isinstance(error, TxnLogDatabaseError) and not error.transient:
+                raise
             if time.monotonic() - began > MAX_BACKOFF:
                 backoff = FIRST_BACKOFF
             logger.warning("the committer pauses for %.1f s: %s", backoff, error)

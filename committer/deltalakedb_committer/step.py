@@ -22,9 +22,9 @@ from deltalakedb.errors import (
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
 from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 
-from .decide import Undecodable, advance, decide, isolated
+from .decide import advance, decide, isolated
 from .decisions import Commit, Decision
-from .needs import Needs, add_needs
+from .needs import Needs, StagedEvent, Undecodable, add_needs
 from .outbox import Outbox
 from .rows import Batch, add_decision
 from .rules import rules
@@ -40,8 +40,6 @@ CLOCK_TOLERANCE_MS = 3_600_000
 DRAIN_SECONDS = 5.0
 PACE_MS = 1_000
 """How far T may run ahead of our clock before the loop waits instead of writing."""
-
-StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable
 
 
 class Committer:
