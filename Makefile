@@ -1,7 +1,7 @@
 # make demo     the pipeline on this machine, without any server (needs Python 3.11 or newer, nothing else)
 # make test     every test, on real services (also wants Java 17 and Maven, and installs them where it can)
 # make check    lint, types, layers, unit tests: seconds, no server, no network
-# make bench    the benchmarks, as JSON lines
+# make bench    the benchmarks, as JSON lines; ONLY=commit.postgres runs a part, SECONDS=5 less long, CORES=2 on two cores
 # make services fetches and caches the test services
 # make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
 # make clean    removes what make made here; the cache shared by all clones stays
@@ -43,7 +43,7 @@ check: $(TEST) $(PROJECT)
 	@$(VENV)/bin/pytest -q tests/unit
 
 bench: tools $(TEST) $(PROJECT) services
-	@$(VENV)/bin/python -m bench $(ARGS)
+	@$(VENV)/bin/python -m bench $(if $(ONLY),--only '$(ONLY)') $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORES),--cores $(CORES))
 
 services: tools $(TEST) $(UV)
 	@$(VENV)/bin/python -m tests.services.fetch $(UV)
