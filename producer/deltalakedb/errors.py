@@ -175,7 +175,15 @@ class TxnLogTimeoutError(TxnLogError):
 
 
 class TxnLogDatabaseError(TxnLogError):
-    """The SQL store refused or failed; the driver's error is the cause."""
+    """The SQL store refused or failed; the driver's error is the cause.
+
+    `transient` says that nothing of it happened and that the same may succeed when it is tried again, on a new
+    connection where this one broke: a lock held too long, a deadlock, a server that restarts.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class TxnLogCommitUnknownError(TxnLogDatabaseError):
@@ -209,7 +217,7 @@ class TxnLogFencedError(TxnLogError):
 class TxnLogHaltedError(TxnLogError):
     """A named halted state: going on could lose or repeat something, so an operator has to look.
 
-    `state` is a stable name (`TOPIC_RECREATED`, `LOG_TRUNCATED`, ...); the message says what to do next.
+    `state` is a stable name (`LOG_RECREATED`, `LOG_TRUNCATED`, ...); the message says what to do next.
     """
 
     def __init__(self, state: str, message: str) -> None:

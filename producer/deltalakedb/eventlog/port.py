@@ -6,7 +6,13 @@ never used twice as long as the stream's *identity* stays the same. A record's *
 milliseconds since the epoch: it never decreases within a partition.
 
 Every error of a driver leaves an adapter as `TxnLogEventLogError` with its cause; what could lose or repeat records
-(a truncated, recreated or misconfigured stream) leaves it as `TxnLogHaltedError` with a stable state name.
+leaves it as `TxnLogHaltedError` with one of these states:
+
+    LOG_MISSING      a stream is not there: never created, or deleted
+    LOG_TRUNCATED    a position lies before the first or after the end of the log: records are gone
+    LOG_SETTINGS     a stream is set up so that it could lose, reorder or expire records
+    LOG_PARTITIONS   a stream has another number of partitions than it should
+    LOG_RECREATED    a stream was deleted and made again while it was read: its positions mean other records now
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from deltalakedb.errors import TxnLogValidationError
 
 
 class Stream(StrEnum):
@@ -32,6 +40,9 @@ OUTCOME_PARTITIONS = 8
 MAX_RECORD_BYTES = 1_000_000
 """Largest value a record may have: what a Kafka broker takes by default, less room for headers."""
 
+MAX_HEADERS_BYTES = 32_768
+"""Largest sum of the names and values of one record's headers."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -41,6 +52,21 @@ class Message(NamedTuple):
     value: bytes
     headers: Headers = ()
     partition: int = 0
+
+
+def refuse_oversize(messages: Sequence[Message]) -> None:
+    """Raise `TxnLogValidationError` if a message is larger than a log has to take. Every adapter calls it first."""
+    for message in messages:
+        if len(message.value) > MAX_RECORD_BYTES:
+            raise TxnLogValidationError(
+                f"a record of {len(message.value):,} bytes is over the limit of {MAX_RECORD_BYTES:,}: split it into chunks"
+            )
+        if message.headers:
+            size = sum(len(name.encode()) + len(value) for name, value in message.headers)
+            if size > MAX_HEADERS_BYTES:
+                raise TxnLogValidationError(
+                    f"record headers of {size:,} bytes are over the limit of {MAX_HEADERS_BYTES:,}"
+                )
 
 
 class Record(NamedTuple):
@@ -101,12 +127,18 @@ class EventLog(Protocol):
 
         If it fails with `TxnLogEventLogError`, any number of the messages may be in the log, now or later: appending
         the same bytes again is the caller's way to be sure. Messages to one partition from one thread keep their
-        order, across calls too. A message over `MAX_RECORD_BYTES` raises `TxnLogValidationError` at once.
+        order, across calls too. Returns before the messages are durable, but waits for room when very much is under
+        way. A message over `MAX_RECORD_BYTES` or `MAX_HEADERS_BYTES`, or for a partition that the stream does not
+        have, raises `TxnLogValidationError` at once, a stream that is not there `TxnLogHaltedError` (`LOG_MISSING`).
         """
         ...
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> LogReader:
-        """A reader that starts with the record at `position`, or the next one above it."""
+        """A reader that starts with the record at `position`, or the next one above it.
+
+        Raises `TxnLogValidationError` for a negative position or a partition that the stream does not have,
+        `TxnLogHaltedError` (`LOG_MISSING`) if the stream is not there.
+        """
         ...
 
     def beginning(self, stream: Stream, *, partition: int = 0) -> int:

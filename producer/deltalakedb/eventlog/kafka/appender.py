@@ -1,0 +1,133 @@
+"""A log's producer, the thread that collects its delivery reports, and the futures they become."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as Delivered
+
+from deltalakedb.errors import TxnLogEventLogError
+from deltalakedb.eventlog.port import Message
+
+from .health import Health
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 5.0
+
+# A producer that is given a message in its first milliseconds, before it is connected, finds no broker to give it its
+# producer id and asks again only half a second later.
+_SETTLE_SECONDS = 0.02
+
+
+class Appender:
+    """One idempotent producer, replaced if an error ends it. Thread-safe."""
+
+    def __init__(self, servers: str, settings: Settings) -> None:
+        self._servers = servers
+        self._settings = settings
+        self._closing = threading.Event()
+        self._settled = time.monotonic() + _SETTLE_SECONDS
+        self._health, self._producer = self._new()
+        self._thread = threading.Thread(target=self._collect, name=f"append to {servers}", daemon=True)
+        self._thread.start()
+
+    def append(self, topic: str, messages: Sequence[Message]) -> Future[list[int]]:
+        early = self._settled - time.monotonic()
+        if early > 0:
+            time.sleep(early)
+        producer = self._producer
+        delivery = _Delivery(f"appending to {topic} at {self._servers}", len(messages), self._health)
+        try:
+            for index, message in enumerate(messages):
+                self._produce(producer, topic, message, partial(delivery.report, index))
+        except (KafkaException, BufferError) as error:
+            delivery.fail(error)
+        return delivery.future
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(_CLOSE_SECONDS)
+        if self._producer.flush(_CLOSE_SECONDS):
+            _give_up(self._producer)
+
+    def _produce(self, producer: Producer, topic: str, message: Message, report: partial[None]) -> None:
+        while True:
+            try:
+                producer.produce(
+                    topic,
+                    message.value,
+                    partition=message.partition,
+                    headers=list(message.headers),
+                    on_delivery=report,
+                )
+                return
+            except BufferError:
+                # The queue is full: there is room again when the thread has collected reports.
+                if self._closing.is_set():
+                    raise
+                time.sleep(0.001)
+
+    def _new(self) -> tuple[Health, Producer]:
+        health = Health(f"appending to {self._servers}")
+        return health, Producer({**self._settings, "error_cb": health.told})
+
+    def _collect(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.2)
+            if self._health.fatal is not None:
+                logger.error("appending to %s goes on with a new producer: %s", self._servers, self._health.fatal)
+                failed = self._producer
+                self._health, self._producer = self._new()
+                _give_up(failed)
+
+
+class _Delivery:
+    """The delivery reports of one append, which become its future."""
+
+    def __init__(self, what: str, messages: int, health: Health) -> None:
+        self.future: Future[list[int]] = Future()
+        # From here on a caller cannot cancel it, which would make it an error to give it its result.
+        self.future.set_running_or_notify_cancel()
+        self._what = what
+        self._health = health
+        self._positions = [-1] * messages
+        self._missing = messages
+        self._error: KafkaError | None = None
+        if not messages:
+            self.future.set_result([])
+
+    def report(self, index: int, error: KafkaError | None, message: Delivered) -> None:
+        """librdkafka's delivery report of one message."""
+        if error is None:
+            self._positions[index] = message.offset() or 0
+        else:
+            self._error = error
+        self._missing -= 1
+        if not self._missing:
+            if self._error is None:
+                self._health.answered()
+                self.future.set_result(self._positions)
+            else:
+                self.fail(KafkaException(self._error))
+
+    def fail(self, error: Exception) -> None:
+        """Also where a message could not even be queued: then the reports will never be complete."""
+        failure = TxnLogEventLogError(
+            f"{self._what} failed: {error}{self._health}. It may be in the log all the same: append the same again"
+        )
+        failure.__cause__ = error
+        self.future.set_exception(failure)
+
+
+def _give_up(producer: Producer) -> None:
+    """Have what is not delivered reported as failed."""
+    producer.purge()
+    producer.flush(1)

@@ -1,0 +1,95 @@
+"""What the log asks of librdkafka and of its topics, and why. Pure: values and one comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Settings = dict[str, Any]
+
+LARGEST_MESSAGE = 1_048_588
+"""Bytes of a message as a broker counts them: its default, in which MAX_RECORD_BYTES and MAX_HEADERS_BYTES fit."""
+
+TOPIC = {
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(LARGEST_MESSAGE),
+}
+
+# Values that an operator may change by options: security comes on top, timings may be tuned.
+_CLIENT: Settings = {
+    # librdkafka would write to stderr; what matters arrives as errors and is logged by the adapter.
+    "log_level": 0,
+    "socket.keepalive.enable": True,
+    "socket.nagle.disable": True,
+    # A broker that falls silent without closing its connections is given up after this long, instead of a minute.
+    "socket.timeout.ms": 15_000,
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 1_000,
+    "retry.backoff.ms": 50,
+    "retry.backoff.max.ms": 1_000,
+}
+_PRODUCER: Settings = {
+    # A message goes out at once; while five requests are under way, batches form by themselves. To wait here even a
+    # tenth of a millisecond costs each lone message a whole one and makes many no faster.
+    "linger.ms": 0,
+    # Events are mostly text: it saves more time in system calls than it takes.
+    "compression.type": "lz4",
+    "message.timeout.ms": 120_000,
+    "request.timeout.ms": 15_000,
+    "queue.buffering.max.kbytes": 65_536,
+}
+_CONSUMER: Settings = {
+    # A fetch is answered as soon as there is a byte, an idle one after half a second.
+    "fetch.min.bytes": 1,
+    "fetch.wait.max.ms": 500,
+    # By default a reader whose local queue was full once fetches nothing for a second.
+    "fetch.queue.backoff.ms": 2,
+    "queued.max.messages.kbytes": 16_384,
+}
+
+# Values that promises of the log rest on.
+_PRODUCER_PROMISES: Settings = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "message.max.bytes": LARGEST_MESSAGE,
+}
+_CONSUMER_PROMISES: Settings = {
+    # The client demands a name; no group is joined, and no offset left to it.
+    "group.id": "deltalakedb",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "check.crcs": True,
+    "fetch.message.max.bytes": 2 * LARGEST_MESSAGE,
+}
+
+# Other names that librdkafka has for some of them.
+_ALIASES = {"request.required.acks", "max.partition.fetch.bytes", "metadata.broker.list"}
+
+PROMISED = frozenset({"bootstrap.servers", "client.id", *_ALIASES, *_PRODUCER_PROMISES, *_CONSUMER_PROMISES})
+"""Settings that nobody else may set."""
+
+
+def client(servers: str, client_id: str, options: Mapping[str, str]) -> Settings:
+    """Settings of every client of a log, and the whole of them for one that only asks questions."""
+    return {**_CLIENT, **options, "bootstrap.servers": servers, "client.id": client_id}
+
+
+def producer(client: Settings) -> Settings:
+    return {**_PRODUCER, **client, **_PRODUCER_PROMISES}
+
+
+def consumer(client: Settings) -> Settings:
+    return {**_CONSUMER, **client, **_CONSUMER_PROMISES}
+
+
+def wrong_in_topic(found: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a topic that have another value than they need, with the value they need."""
+    wrong = {name: value for name, value in TOPIC.items() if found.get(name) != value}
+    if int(found.get("max.message.bytes", "0")) >= LARGEST_MESSAGE:
+        wrong.pop("max.message.bytes", None)
+    return wrong
