@@ -8,6 +8,7 @@ CREATE TABLE dl_lake (
     created_ms          BIGINT NOT NULL,
     fence               BOOLEAN NOT NULL            -- new tables get the writer fence
 );
+CREATE UNIQUE INDEX dl_lake_one ON dl_lake ((1));   -- a store holds one lake
 
 -- One row: where the committer stands. Moved only together with the effects of what it has read.
 CREATE TABLE dl_committer_position (
@@ -65,7 +66,7 @@ CREATE TABLE dl_commits (
     time_ms             BIGINT NOT NULL,
     txn_ids             TEXT NOT NULL               -- JSON array
 );
-CREATE INDEX dl_commits_time ON dl_commits (time_ms);
+CREATE INDEX dl_commits_time ON dl_commits (time_ms, commit_seq);
 
 -- One row per decision, for ever.
 CREATE TABLE dl_transactions (
@@ -80,7 +81,8 @@ CREATE TABLE dl_transactions (
     claimed_txn_id      TEXT,                       -- id from the headers of a record that could not be decoded
     event_hash          BYTEA                       -- SHA-256 of such a record
 );
-CREATE INDEX dl_transactions_claimed ON dl_transactions (claimed_txn_id) WHERE claimed_txn_id IS NOT NULL;
+-- By hash, here and below, where a text may be longer than an entry of a btree.
+CREATE INDEX dl_transactions_claimed ON dl_transactions USING hash (claimed_txn_id) WHERE claimed_txn_id IS NOT NULL;
 
 CREATE TABLE dl_app_transactions (
     app_id              TEXT NOT NULL,
@@ -115,16 +117,16 @@ CREATE TABLE dl_table_versions (
     removed_bytes       BIGINT NOT NULL,
     PRIMARY KEY (table_no, version)
 );
-CREATE INDEX dl_table_versions_seq ON dl_table_versions (commit_seq);
+CREATE INDEX dl_table_versions_seq ON dl_table_versions (table_no, commit_seq);
 
--- Distinct partition values of a table; files name them by number. Number 0 is: no partition columns.
+-- Distinct partition values of a table; files name them by number. Number 0, without a row here, is: no partition columns.
 CREATE TABLE dl_partitions (
     table_no            BIGINT NOT NULL,
     partition_no        BIGINT NOT NULL,
     partition_values    TEXT NOT NULL,              -- JSON object, keys in order of name
-    PRIMARY KEY (table_no, partition_no),
-    UNIQUE (table_no, partition_values)
+    PRIMARY KEY (table_no, partition_no)
 );
+CREATE INDEX dl_partitions_values ON dl_partitions USING hash (partition_values);
 
 -- Files of the newest version of every table: small and dense.
 CREATE TABLE dl_live_files (
@@ -159,13 +161,19 @@ CREATE INDEX dl_live_files_path ON dl_live_files USING hash (path);
 CREATE TABLE dl_past_files (
     LIKE dl_live_files,
     removed_version     BIGINT NOT NULL,
-    PRIMARY KEY (table_no, removed_version, version, n)
+    PRIMARY KEY (table_no, version, n)
 );
+CREATE INDEX dl_past_files_removed ON dl_past_files (table_no, removed_version);
 
+-- Every add of every version; removed_version is null for files that are live.
 CREATE VIEW dl_add_files AS
-    SELECT f.*, CAST(NULL AS BIGINT) AS removed_version FROM dl_live_files f
-    UNION ALL
-    SELECT p.* FROM dl_past_files p;
+    SELECT a.*, COALESCE(p.partition_values, '{}') AS partition_values
+    FROM (
+        SELECT f.*, CAST(NULL AS BIGINT) AS removed_version FROM dl_live_files f
+        UNION ALL
+        SELECT f.* FROM dl_past_files f
+    ) a
+    LEFT JOIN dl_partitions p ON p.table_no = a.table_no AND p.partition_no = a.partition_no;
 
 CREATE TABLE dl_remove_files (
     table_no            BIGINT NOT NULL,
@@ -283,7 +291,7 @@ CREATE TABLE dl_outbox (
     n                   INTEGER NOT NULL,
     stream              TEXT NOT NULL,
     stream_partition    INTEGER NOT NULL,
-    headers             BYTEA NOT NULL,             -- JSON object of base64 values
+    headers             TEXT NOT NULL,              -- JSON object of base64 values
     payload             BYTEA NOT NULL,
     PRIMARY KEY (position, n)
 );

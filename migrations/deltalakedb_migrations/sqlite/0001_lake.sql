@@ -8,19 +8,20 @@ CREATE TABLE dl_lake (
     created_ms          INTEGER NOT NULL,
     fence               BOOLEAN NOT NULL            -- new tables get the writer fence
 );
+CREATE UNIQUE INDEX dl_lake_one ON dl_lake ((1));   -- a store holds one lake
 
 -- One row: where the committer stands. Moved only together with the effects of what it has read.
 CREATE TABLE dl_committer_position (
     lake_id             TEXT PRIMARY KEY REFERENCES dl_lake,
-    epoch               INTEGER NOT NULL,            -- of the committer that may write
-    position            INTEGER NOT NULL,            -- next record of the staged stream
+    epoch               INTEGER NOT NULL,           -- of the committer that may write
+    position            INTEGER NOT NULL,           -- next record of the staged stream
     stream_identity     TEXT NOT NULL,              -- of the staged stream
-    last_event_hash     BLOB,                      -- SHA-256 of the record before position
-    commit_seq          INTEGER NOT NULL,            -- newest
-    time_ms             INTEGER NOT NULL,            -- T of the newest commit
+    last_event_hash     BLOB,                       -- SHA-256 of the record before position
+    commit_seq          INTEGER NOT NULL,           -- newest
+    time_ms             INTEGER NOT NULL,           -- T of the newest commit
     next_table_no       INTEGER NOT NULL,
     rule_set            INTEGER NOT NULL,
-    published_position  INTEGER NOT NULL             -- answers and commits of records below are on the log
+    published_position  INTEGER NOT NULL            -- answers and commits of records below are on the log
 );
 
 -- A row of its own, so that a long write never holds up the sign of life.
@@ -48,12 +49,12 @@ CREATE TABLE dl_table_heads (
     table_no            INTEGER PRIMARY KEY REFERENCES dl_tables,
     version             INTEGER NOT NULL,
     commit_seq          INTEGER,
-    time_ms             INTEGER NOT NULL,            -- in-commit timestamp of version
-    metadata_version    INTEGER NOT NULL,            -- the version whose metaData holds
+    time_ms             INTEGER NOT NULL,           -- in-commit timestamp of version
+    metadata_version    INTEGER NOT NULL,           -- the version whose metaData holds
     protocol_version    INTEGER NOT NULL,
     live_files          INTEGER NOT NULL,
     live_bytes          INTEGER NOT NULL,
-    width1              INTEGER NOT NULL,            -- widest live file by slot (max - min): bounds a range condition
+    width1              INTEGER NOT NULL,           -- widest live file by slot (max - min): bounds a range condition
     width2              INTEGER NOT NULL,
     width3              INTEGER NOT NULL,
     width4              INTEGER NOT NULL
@@ -61,24 +62,24 @@ CREATE TABLE dl_table_heads (
 
 CREATE TABLE dl_commits (
     commit_seq          INTEGER PRIMARY KEY,
-    position            INTEGER NOT NULL,            -- of the record that completed it
+    position            INTEGER NOT NULL,           -- of the record that completed it
     time_ms             INTEGER NOT NULL,
     txn_ids             TEXT NOT NULL               -- JSON array
 );
-CREATE INDEX dl_commits_time ON dl_commits (time_ms);
+CREATE INDEX dl_commits_time ON dl_commits (time_ms, commit_seq);
 
 -- One row per decision, for ever.
 CREATE TABLE dl_transactions (
     txn_id              TEXT PRIMARY KEY,           -- or position-<n>, where no id could be read
     position            INTEGER NOT NULL,
-    time_ms             INTEGER NOT NULL,            -- append time of the record that was decided
+    time_ms             INTEGER NOT NULL,           -- append time of the record that was decided
     client_id           TEXT NOT NULL,
-    digest              BLOB,                      -- content digest; null: nothing was sent (cancelled first)
+    digest              BLOB,                       -- content digest; null: nothing was sent (cancelled first)
     committed           BOOLEAN NOT NULL,
     commit_seq          INTEGER,
     outcome             TEXT NOT NULL,              -- JSON as told to the client
     claimed_txn_id      TEXT,                       -- id from the headers of a record that could not be decoded
-    event_hash          BLOB                       -- SHA-256 of such a record
+    event_hash          BLOB                        -- SHA-256 of such a record
 );
 CREATE INDEX dl_transactions_claimed ON dl_transactions (claimed_txn_id) WHERE claimed_txn_id IS NOT NULL;
 
@@ -92,8 +93,8 @@ CREATE TABLE dl_app_transactions (
 CREATE TABLE dl_table_versions (
     table_no            INTEGER NOT NULL,
     version             INTEGER NOT NULL,
-    commit_seq          INTEGER,                     -- null: imported
-    time_ms             INTEGER NOT NULL,            -- in-commit timestamp
+    commit_seq          INTEGER,                    -- null: imported
+    time_ms             INTEGER NOT NULL,           -- in-commit timestamp
     txn_id              TEXT,
     operation           TEXT,
     operation_parameters TEXT,                      -- JSON object of strings
@@ -115,21 +116,21 @@ CREATE TABLE dl_table_versions (
     removed_bytes       INTEGER NOT NULL,
     PRIMARY KEY (table_no, version)
 );
-CREATE INDEX dl_table_versions_seq ON dl_table_versions (commit_seq);
+CREATE INDEX dl_table_versions_seq ON dl_table_versions (table_no, commit_seq);
 
--- Distinct partition values of a table; files name them by number. Number 0 is: no partition columns.
+-- Distinct partition values of a table; files name them by number. Number 0, without a row here, is: no partition columns.
 CREATE TABLE dl_partitions (
     table_no            INTEGER NOT NULL,
     partition_no        INTEGER NOT NULL,
     partition_values    TEXT NOT NULL,              -- JSON object, keys in order of name
-    PRIMARY KEY (table_no, partition_no),
-    UNIQUE (table_no, partition_values)
+    PRIMARY KEY (table_no, partition_no)
 );
+CREATE INDEX dl_partitions_values ON dl_partitions (partition_values);
 
 -- Files of the newest version of every table: small and dense.
 CREATE TABLE dl_live_files (
     table_no            INTEGER NOT NULL,
-    version             INTEGER NOT NULL,            -- that added it
+    version             INTEGER NOT NULL,           -- that added it
     n                   INTEGER NOT NULL,           -- place among the adds of that version
     path                TEXT NOT NULL,
     dv_id               TEXT NOT NULL,              -- '' without deletion vector; identity is (path, dv_id)
@@ -138,7 +139,7 @@ CREATE TABLE dl_live_files (
     modification_time   INTEGER NOT NULL,
     data_change         BOOLEAN NOT NULL,
     stats               TEXT,
-    num_records         INTEGER,                     -- from stats
+    num_records         INTEGER,                    -- from stats
     tags                TEXT,
     dv_storage_type     TEXT,
     dv_path             TEXT,
@@ -158,7 +159,7 @@ CREATE INDEX dl_live_files_path ON dl_live_files (path);
 -- Files that some older version had, with the version that removed them.
 CREATE TABLE dl_past_files (
     table_no            INTEGER NOT NULL,
-    version             INTEGER NOT NULL,            -- that added it
+    version             INTEGER NOT NULL,           -- that added it
     n                   INTEGER NOT NULL,           -- place among the adds of that version
     path                TEXT NOT NULL,
     dv_id               TEXT NOT NULL,              -- '' without deletion vector; identity is (path, dv_id)
@@ -167,7 +168,7 @@ CREATE TABLE dl_past_files (
     modification_time   INTEGER NOT NULL,
     data_change         BOOLEAN NOT NULL,
     stats               TEXT,
-    num_records         INTEGER,                     -- from stats
+    num_records         INTEGER,                    -- from stats
     tags                TEXT,
     dv_storage_type     TEXT,
     dv_path             TEXT,
@@ -181,13 +182,19 @@ CREATE TABLE dl_past_files (
     extra               TEXT,                       -- fields without a column, JSON object
     min1 INTEGER, max1 INTEGER, min2 INTEGER, max2 INTEGER, min3 INTEGER, max3 INTEGER, min4 INTEGER, max4 INTEGER,
     removed_version     INTEGER NOT NULL,
-    PRIMARY KEY (table_no, removed_version, version, n)
+    PRIMARY KEY (table_no, version, n)
 );
+CREATE INDEX dl_past_files_removed ON dl_past_files (table_no, removed_version);
 
+-- Every add of every version; removed_version is null for files that are live.
 CREATE VIEW dl_add_files AS
-    SELECT f.*, CAST(NULL AS INTEGER) AS removed_version FROM dl_live_files f
-    UNION ALL
-    SELECT p.* FROM dl_past_files p;
+    SELECT a.*, COALESCE(p.partition_values, '{}') AS partition_values
+    FROM (
+        SELECT f.*, CAST(NULL AS INTEGER) AS removed_version FROM dl_live_files f
+        UNION ALL
+        SELECT f.* FROM dl_past_files f
+    ) a
+    LEFT JOIN dl_partitions p ON p.table_no = a.table_no AND p.partition_no = a.partition_no;
 
 CREATE TABLE dl_remove_files (
     table_no            INTEGER NOT NULL,
@@ -291,8 +298,8 @@ CREATE TABLE dl_staged_chunks (
     txn_id              TEXT NOT NULL,
     chunk_index         INTEGER NOT NULL,
     chunk_count         INTEGER NOT NULL,
-    digest              BLOB NOT NULL,             -- of the whole transaction, as this chunk says
-    chunk_digest        BLOB NOT NULL,             -- SHA-256 of content
+    digest              BLOB NOT NULL,              -- of the whole transaction, as this chunk says
+    chunk_digest        BLOB NOT NULL,              -- SHA-256 of content
     position            INTEGER NOT NULL,
     time_ms             INTEGER NOT NULL,
     content             BLOB NOT NULL,
@@ -301,11 +308,11 @@ CREATE TABLE dl_staged_chunks (
 
 -- What has to be told: one row per answer, one per commit. Deleted once published.
 CREATE TABLE dl_outbox (
-    position            INTEGER NOT NULL,            -- of the staged record that caused it
+    position            INTEGER NOT NULL,           -- of the staged record that caused it
     n                   INTEGER NOT NULL,
     stream              TEXT NOT NULL,
     stream_partition    INTEGER NOT NULL,
-    headers             BLOB NOT NULL,             -- JSON object of base64 values
+    headers             TEXT NOT NULL,              -- JSON object of base64 values
     payload             BLOB NOT NULL,
     PRIMARY KEY (position, n)
 );
@@ -323,9 +330,9 @@ CREATE TABLE dl_mirror_status (
     table_no            INTEGER NOT NULL,
     target              TEXT NOT NULL,
     state               TEXT NOT NULL,              -- PENDING, IN_FLIGHT, SUCCEEDED, FAILED, FENCED
-    publish_from        INTEGER NOT NULL,            -- the first version that we write there
-    mirrored_version    INTEGER NOT NULL,            -- the newest one there; -1: none
-    checkpoint_version  INTEGER NOT NULL,            -- -1: none
+    publish_from        INTEGER NOT NULL,           -- the first version that we write there
+    mirrored_version    INTEGER NOT NULL,           -- the newest one there; -1: none
+    checkpoint_version  INTEGER NOT NULL,           -- -1: none
     attempts            INTEGER NOT NULL,
     last_error          TEXT,
     fenced_by           TEXT,

@@ -1,13 +1,21 @@
 """The SQL port: one connection, and the subset of SQL that all our stores speak the same way.
 
-The subset. Statements are written once, with `?` for parameters and `= ANY(?)` for "is one of this list"; an adapter
-translates where its engine differs. Integers are 64 bit, times are integers (milliseconds since the epoch), flags are
-booleans (an adapter gives back `bool` where a column is declared BOOLEAN), JSON and statistics are text, binary is
-`bytes`. No statement relies on session state.
+The subset. Statements are written once and an adapter translates where its engine differs:
 
-Outside a transaction each statement stands for itself. A driver's errors leave an adapter as `TxnLogDatabaseError`
-with the cause kept and credentials removed; a connection lost while a COMMIT was under way as
-`TxnLogCommitUnknownError`, because then only reading again tells what happened.
+    ?                                   a parameter
+    column = ANY(?)                     a parameter that is a list of integers or of texts
+    ROWS(?) AS k (a BIGINT, b TEXT)     a parameter that is a list of rows, to be read from like a table; beside it a
+                                        table is joined by `CROSS JOIN` and `WHERE`, which reads the list first
+
+A `?` or `%` stands in no literal. Integers are 64 bit, times are integers (milliseconds since the epoch), flags are
+booleans (an adapter gives back `bool` where a column is declared BOOLEAN, known by the column's name), JSON and
+statistics are text, binary is `bytes`. No statement relies on session state.
+
+Outside a transaction each call stands for itself, all or nothing. In a transaction a statement that failed dooms it:
+nothing but rolling back is left, and a block that swallows the error fails at its end. A driver's errors leave an
+adapter as `TxnLogDatabaseError` with the cause kept and credentials removed; a connection lost while a COMMIT was
+under way as `TxnLogCommitUnknownError`, because then only reading again tells what happened. A connection that broke,
+or was closed, stays so and every call raises: reconnecting is the caller's matter.
 """
 
 from __future__ import annotations
@@ -27,8 +35,13 @@ class Database(Protocol):
         """`postgres`, `sqlite` or `duckdb`: which migrations apply."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open and looks unbroken, told without asking the server."""
+        ...
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """All rows of a statement. Lists among the parameters belong to `= ANY(?)`."""
+        """All rows of a statement; one that changes something gives rows by `RETURNING`."""
         ...
 
     def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
@@ -39,24 +52,31 @@ class Database(Protocol):
         """Run a statement that changes something; the number of rows it touched."""
         ...
 
+    def submit(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement whose result nobody needs. In a transaction it may be sent along with what comes next, so
+        that its error, if it has one, shows there or at the end of the block."""
+        ...
+
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for every row of parameters, with as few round trips as the engine allows."""
+        """`submit` one statement for every row of parameters, with as few round trips as the engine allows."""
         ...
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows by the engine's fastest way for their number (COPY, multi-row insert, appender)."""
+        """`submit` new rows by the engine's fastest way for their number (COPY, pipelined inserts, appender)."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """A read-write transaction: commits when the block ends, rolls back when it raises."""
+        """A read-write transaction: commits when the block ends, rolls back when it raises. Not nested."""
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """A read-only transaction: every query in it sees the same state."""
+        """A read-only transaction: every query in it sees the same state. Not nested."""
         ...
 
     def script(self, sql: str) -> None:
         """Run a migration: several statements without parameters, in the transaction under way."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the connection; what was not committed is lost. Idempotent."""
+        ...

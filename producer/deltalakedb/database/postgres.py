@@ -1,0 +1,328 @@
+"""Postgres behind the SQL port: psycopg 3, COPY and pipelines. The one module that imports psycopg."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, cast
+
+import psycopg
+from psycopg import errors, pq, sql
+from psycopg.conninfo import make_conninfo
+
+from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogConfigError, TxnLogDatabaseError, redacted
+
+from .address import StoreAddress
+from .port import Row
+from .subset import LIST, VALUE, Columns, Statement, translated
+
+logger = logging.getLogger(__name__)
+
+COPY_ROWS: Final = 8
+"""From here on COPY is faster than inserts in a pipeline, although it takes round trips of its own (measured)."""
+
+_CONNECTION: Final = {
+    "connect_timeout": "10",
+    "application_name": "deltalakedb",
+    "client_encoding": "UTF8",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+_SESSION: Final = {
+    "statement_timeout": "100s",
+    "lock_timeout": "10s",
+    # Of readers, who may take their time between two batches of rows; a writer has less, see `transaction`.
+    "idle_in_transaction_session_timeout": "600s",
+}
+_WRITER_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '20s'"
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+_TRANSIENT = ("08", "40", "55P03", "57P01", "57P02", "57P03", "53")
+"""SQLSTATE (classes) after which the same may succeed: connection, rollback, lock, shutdown, resources."""
+
+
+class PostgresDatabase:
+    """One connection to one schema.
+
+    Within a `transaction()` statements that nobody asks a result of go through a pipeline: they are sent at once, and
+    their answers are read with the next one that is asked for, so that a whole group commit costs few round trips.
+    """
+
+    dialect = "postgres"
+
+    def __init__(self, address: StoreAddress, *, create: bool = False) -> None:
+        """Raises `TxnLogDatabaseError` if the server cannot be reached or refuses, `TxnLogConfigError` for parameters
+        that libpq does not understand."""
+        self._address = address
+        self._secrets = {"password": address.password or ""}
+        self._pipeline: AbstractContextManager[object] | None = None
+        self._in_block = False
+        self._cursors = itertools.count()
+        self._types: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        with self._errors(f"cannot connect to {address}"):
+            self._connection = psycopg.connect(self._conninfo(), autocommit=True)
+        if create and address.schema is not None:
+            self._create_schema(address.schema)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open and the server has not ended it (an idle one hears nothing else)."""
+        if self._connection.closed:
+            return False
+        readable, _, _ = select.select([self._connection.fileno()], [], [], 0)
+        return self._in_block or not readable
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a statement. Raises `TxnLogDatabaseError`."""
+        with self._errors("a query failed"):
+            return self._run(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
+        """Rows in batches, through a cursor on the server. Raises `TxnLogDatabaseError`."""
+        self._require_block()
+        statement = _translated(sql)
+        with self._errors("a query failed"):
+            self._leave_pipeline()
+            with self._connection.cursor(name=f"dl_{next(self._cursors)}") as cursor:
+                cursor.execute(statement.text, _bound(statement, parameters))
+                while rows := cursor.fetchmany(batch):
+                    yield rows
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""
+        with self._errors("a statement failed"):
+            cursor = self._run(sql, parameters)
+            self._leave_pipeline()
+            self._resume_pipeline()
+            return cursor.rowcount
+
+    def submit(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement, in a transaction without waiting for it. Raises `TxnLogDatabaseError`."""
+        with self._errors("a statement failed"):
+            self._run(sql, parameters)
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for every row of parameters in one pipeline. Raises `TxnLogDatabaseError`."""
+        if not rows:
+            return
+        statement = _translated(sql)
+        bound = rows if statement.plain else [_bound(statement, row) for row in rows]
+        with self._errors("a statement failed"):
+            self._check_usable()
+            self._connection.cursor().executemany(statement.text, bound)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows: few through the pipeline, many by binary COPY. Raises `TxnLogDatabaseError`."""
+        names = ", ".join(columns)
+        if len(rows) < COPY_ROWS:
+            places = ", ".join("?" * len(columns))
+            self.execute_many(f"INSERT INTO {table} ({names}) VALUES ({places})", rows)
+            return
+        with self._errors(f"writing to {table} failed"):
+            self._check_usable()
+            self._leave_pipeline()
+            types = self._column_types(table, tuple(columns))
+            copy = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
+            with self._connection.cursor() as cursor, cursor.copy(copy) as out:
+                out.set_types(types)
+                for row in rows:
+                    out.write_row(row)
+            self._resume_pipeline()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A read-write transaction at READ COMMITTED: what a statement waits for, it sees."""
+        self._begin(_WRITE)
+        try:
+            self._connection.execute(_WRITER_IDLE)
+            yield
+        except BaseException:
+            self._roll_back()
+            raise
+        self._end("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A read-only transaction at REPEATABLE READ."""
+        self._begin(_READ)
+        try:
+            yield
+        except BaseException:
+            self._roll_back()
+            raise
+        self._end("ROLLBACK")
+
+    def script(self, sql: str) -> None:
+        """Run several statements in the transaction under way."""
+        self._require_block()
+        with self._errors("a migration failed"):
+            self._leave_pipeline()
+            self._connection.execute(cast(Any, sql))
+            self._resume_pipeline()
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        self._connection.close()
+
+    def _conninfo(self) -> str:
+        settings = dict(_SESSION)
+        if self._address.schema is not None:
+            settings["search_path"] = f'"{self._address.schema}",pg_temp'
+        given = dict(self._address.parameters)
+        # What the address says comes later and wins.
+        options = [f"-c {name}={value}" for name, value in settings.items()] + [given.pop("options", "")]
+        try:
+            return make_conninfo("", **{**_CONNECTION, **given, "options": " ".join(options).strip()})
+        except psycopg.Error:
+            # Without the cause, which may quote a part of a password.
+            raise TxnLogConfigError(f"the connection parameters of {self._address} are not what libpq takes") from None
+
+    def _create_schema(self, schema: str) -> None:
+        with self.transaction():
+            # IF NOT EXISTS alone does not survive two that create it at once.
+            self.query("SELECT pg_advisory_xact_lock(hashtext(?))", [f"deltalakedb schema {schema}"])
+            if not self.query("SELECT 1 FROM pg_namespace WHERE nspname = ?", [schema]):
+                self.submit(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)).as_string(self._connection))
+
+    def _run(self, statement: str, parameters: Sequence[Any]) -> psycopg.Cursor[Row]:
+        self._check_usable()
+        found = _translated(statement)
+        return self._connection.execute(found.text, parameters if found.plain else _bound(found, parameters))
+
+    def _begin(self, begin: str) -> None:
+        self._check_usable()
+        if self._in_block:
+            raise TxnLogDatabaseError("a transaction is under way on this connection already")
+        with self._errors("a transaction could not begin"):
+            self._in_block = True
+            try:
+                self._resume_pipeline()
+                self._connection.execute(cast(Any, begin))
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _end(self, how: str) -> None:
+        try:
+            cursor = self._connection.execute(cast(Any, how))
+            self._leave_pipeline()
+        except psycopg.Error as error:
+            if self._connection.closed and how == "COMMIT":
+                self._in_block = False
+                text = redacted(f"the connection was lost during a COMMIT: {error}", self._secrets)
+                raise TxnLogCommitUnknownError(text) from self._shown(error)
+            self._roll_back()
+            raise self._error("a transaction failed", error) from self._shown(error)
+        except BaseException:
+            # Interrupted while waiting for the answer: nobody could tell what the connection is in the middle of.
+            self.close()
+            raise
+        self._in_block = False
+        if cursor.statusmessage != how:
+            # Postgres answers ROLLBACK, and no error, to the COMMIT of a transaction in which a statement failed.
+            raise TxnLogDatabaseError("the transaction is rolled back: one of its statements failed")
+
+    def _roll_back(self) -> None:
+        """End the transaction; an error in that never hides the one that is under way."""
+        self._in_block = False
+        try:
+            try:
+                self._leave_pipeline()
+            except psycopg.Error:
+                logger.debug("statements under way failed too", exc_info=True)
+            if self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
+                self._connection.execute("ROLLBACK")
+        except psycopg.Error:
+            logger.debug("a ROLLBACK failed; the connection is closed instead", exc_info=True)
+            self.close()
+
+    def _resume_pipeline(self) -> None:
+        """In a transaction, go (back) into pipeline mode."""
+        if self._in_block and self._pipeline is None:
+            pipeline = self._connection.pipeline()
+            pipeline.__enter__()
+            self._pipeline = pipeline
+
+    def _leave_pipeline(self) -> None:
+        """Wait for everything that was sent, and raise the first error there was."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.__exit__(None, None, None)
+
+    def _column_types(self, table: str, columns: tuple[str, ...]) -> list[int]:
+        types = self._types.get((table, columns))
+        if types is None:
+            cursor = self._connection.execute(cast(Any, f"SELECT {', '.join(columns)} FROM {table} LIMIT 0"))
+            types = [column.type_code for column in cursor.description or ()]
+            self._types[table, columns] = types
+        return types
+
+    def _check_usable(self) -> None:
+        if self._connection.closed:
+            raise TxnLogDatabaseError(f"the connection to {self._address} is closed", transient=True)
+
+    def _require_block(self) -> None:
+        self._check_usable()
+        if not self._in_block:
+            raise TxnLogDatabaseError("this needs a snapshot() or transaction() around it")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self._error(what, error) from self._shown(error)
+
+    def _error(self, what: str, error: psycopg.Error) -> TxnLogDatabaseError:
+        state = error.sqlstate or ""
+        text = redacted(f"{what}: {error}", self._secrets).strip()
+        if isinstance(error, errors.UndefinedTable):
+            text += " (the store is not of this release: run `deltalakedb migrate`)"
+        lost = isinstance(error, psycopg.OperationalError) and not state
+        return TxnLogDatabaseError(text, transient=lost or state.startswith(_TRANSIENT))
+
+    def _shown(self, error: psycopg.Error) -> psycopg.Error | None:
+        """The error as a cause; None if it would show a password."""
+        return error if redacted(str(error), self._secrets) == str(error) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _translated(statement: str) -> Statement:
+    return translated(statement, value="%s", any_of="= ANY(%s)", rows=_rows, percent="%%")
+
+
+def _rows(alias: str, columns: Columns) -> str:
+    arrays = ", ".join(f"%s::{kind}[]" for _, kind in columns)
+    return f"unnest({arrays}) AS {alias} ({', '.join(name for name, _ in columns)})"
+
+
+def _bound(statement: Statement, parameters: Sequence[Any]) -> list[Any]:
+    bound: list[Any] = []
+    for kind, value in zip(statement.kinds, parameters, strict=True):
+        if kind == VALUE:
+            bound.append(value)
+        elif kind == LIST:
+            bound.append(_array(value))
+        else:
+            bound += map(_array, zip(*value, strict=True)) if value else ["{}"] * kind
+    return bound
+
+
+def _array(values: Sequence[Any]) -> str:
+    """The text form of an array: some thirty times faster to make than the driver's own."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

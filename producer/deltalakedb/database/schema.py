@@ -1,0 +1,46 @@
+"""The store's SQL schema as the library sees it: the migrations, with errors of our own tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import deltalakedb_migrations
+from deltalakedb.errors import TxnLogHaltedError
+from deltalakedb_migrations import MigrationError
+
+from .port import Database
+
+
+def migrate(database: Database) -> list[str]:
+    """Bring the store up to this release; the names of the migrations that were applied. Safe to repeat.
+
+    Raises `TxnLogHaltedError` (`SCHEMA_TOO_NEW`, `MIGRATION_CHANGED`) if the store's history is not one that this
+    release continues, `TxnLogDatabaseError` if a migration fails; what failed left nothing.
+    """
+    with _halting():
+        return deltalakedb_migrations.migrate(database)
+
+
+def pending(database: Database) -> list[str]:
+    """Names of the migrations that the store lacks. Raises as `migrate` does, and changes nothing."""
+    with _halting():
+        return deltalakedb_migrations.pending(database)
+
+
+def verify_schema(database: Database) -> None:
+    """Raise `TxnLogHaltedError` unless the store has exactly the schema of this release."""
+    missing = pending(database)
+    if missing:
+        raise TxnLogHaltedError(
+            "SCHEMA_TOO_OLD",
+            f"the store lacks {', '.join(missing)}: run `deltalakedb migrate` with this release, then start again",
+        )
+
+
+@contextmanager
+def _halting() -> Iterator[None]:
+    try:
+        yield
+    except MigrationError as error:
+        raise TxnLogHaltedError(error.state, error.reason) from error
