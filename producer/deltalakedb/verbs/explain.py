@@ -1,0 +1,96 @@
+"""An error of the tree as a person reads it: what happened, where, and what to do next, in one block."""
+
+from __future__ import annotations
+
+import textwrap
+
+from deltalakedb.errors import (
+    TxnLogCommitUnknownError,
+    TxnLogConfigError,
+    TxnLogConflictError,
+    TxnLogDatabaseError,
+    TxnLogDecodeError,
+    TxnLogError,
+    TxnLogEventLogError,
+    TxnLogFencedError,
+    TxnLogHaltedError,
+    TxnLogMirrorError,
+    TxnLogMissingExtraError,
+    TxnLogObjectStoreError,
+    TxnLogOutcomeUnknownError,
+    TxnLogRejectedError,
+    TxnLogTableFencedError,
+    TxnLogTableNotFoundError,
+    TxnLogTimeoutError,
+    TxnLogTransactionStateError,
+    TxnLogUriError,
+    TxnLogValidationError,
+    redacted,
+)
+from deltalakedb.settings import Settings
+
+NEXT: dict[type[TxnLogError], str] = {
+    TxnLogError: "run again with --debug for the traceback; docs/troubleshooting.md knows the common causes",
+    TxnLogConfigError: "correct the option or variable; docs/uris.md lists all of them",
+    TxnLogUriError: "correct the URI; docs/uris.md has an example of every form",
+    TxnLogMissingExtraError: "install the extra into the environment that runs this program",
+    TxnLogValidationError: "correct what was given; nothing has happened",
+    TxnLogTableNotFoundError: "`deltalakedb tables` lists the tables of the lake",
+    TxnLogRejectedError: "nothing of it is visible; docs/troubleshooting.md explains every reason",
+    TxnLogConflictError: "nothing of it is visible; a new transaction on a fresh snapshot may succeed",
+    TxnLogOutcomeUnknownError: "`deltalakedb outcome TXN` asks again, `deltalakedb cancel TXN` settles it",
+    TxnLogTransactionStateError: "begin a new transaction",
+    TxnLogTimeoutError: "see whether committer and mirror run (`deltalakedb info`), then try again with more time",
+    TxnLogDatabaseError: "see whether the store's server is up and takes these credentials, then run again",
+    TxnLogCommitUnknownError: "run again: what was committed is found and not repeated",
+    TxnLogEventLogError: "see whether the event log's brokers are up and take these credentials, then run again",
+    TxnLogObjectStoreError: "see whether the object store is up and takes these credentials, then run again",
+    TxnLogMirrorError: "`deltalakedb mirror status` shows what the mirror waits for",
+    TxnLogTableFencedError: "docs/troubleshooting.md, section FENCED",
+    TxnLogDecodeError: "bring this program to the release that wrote the event",
+    TxnLogFencedError: "start it again: it comes back as standby",
+    TxnLogHaltedError: "docs/troubleshooting.md has a section of that name: read it before you start anything again",
+}
+"""What to do next, by the nearest class in the tree."""
+
+WIDTH = 110
+
+
+def explanation(error: TxnLogError, *, settings: Settings | None = None) -> str:
+    """The block for `error`; `settings` tell where it happened, and what must not be shown."""
+    secrets = _secrets(settings)
+    lines = [f"error: {type(error).__name__}", ""]
+    lines += _indented(redacted(str(error), secrets))
+    lines.append("")
+    if settings is not None:
+        lines += _labelled("where", f"lake {settings.address}")
+    if error.__cause__ is not None:
+        cause = str(error.__cause__).strip() or "no message"
+        lines += _labelled("cause", redacted(f"{type(error.__cause__).__name__}: {cause}", secrets))
+    lines += _labelled("next", next(NEXT[kind] for kind in type(error).__mro__ if kind in NEXT))
+    return "\n".join(lines)
+
+
+def _secrets(settings: Settings | None) -> dict[str, str]:
+    try:
+        return {} if settings is None else settings.secrets
+    except TxnLogConfigError:  # what is being explained may be that very setting
+        return {}
+
+
+def _indented(text: str) -> list[str]:
+    """Long lines broken between words; lines that are there stay lines."""
+    return [
+        line
+        for given in text.splitlines()
+        for line in textwrap.wrap(
+            given, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        or [""]
+    ]
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    first, *rest = _indented(text)
+    indent = " " * 9
+    return [f"  {label:<7}{first.strip()}", *(indent + line.strip() for line in rest)]
