@@ -61,7 +61,7 @@ $(UV): | .python
 	@echo "uv: installing the pinned version" >&2
 	@$(PYTHON) requirements/install_uv.py $(abspath $(dir $@)..)
 
-$(VENV)/.installed: | $(UV)
+$(VENV)/.installed: | .python $(UV)
 	@$(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
 	@mkdir -p $@
 
