@@ -10,7 +10,8 @@ import pytest
 from deltalakedb.demo.batches import cut, even_counts, read, read_schema
 from deltalakedb.errors import TxnLogValidationError
 
-SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string()})
+FIELDS: dict[str, pa.DataType] = {"n": pa.int64(), "s": pa.string()}
+SCHEMA = pa.schema(FIELDS)
 
 
 def source(*sizes: int) -> list[pa.RecordBatch]:
