@@ -32,8 +32,10 @@ TEST    := $(VENV)/.installed/test-$(call checksum,requirements/build.txt requir
 demo: $(if $(wildcard $(TEST)),$(TEST),$(DEMO)) $(PROJECT)
 	@$(VENV)/bin/deltalakedb demo $(ARGS)
 
+# What is measured runs by itself, after everything else.
 test: tools $(TEST) $(PROJECT) services
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup -m "not performance" $(ARGS)
+	@$(VENV)/bin/pytest -m performance $(ARGS)
 
 check: $(TEST) $(PROJECT)
 	@$(VENV)/bin/ruff check
