@@ -1,0 +1,37 @@
+"""Reading a lake's SQL metadata: tables, snapshots, files, whole versions, outcomes, mirror status. Never writes."""
+
+from __future__ import annotations
+
+from .catalog import Catalog
+from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
+from .values import (
+    CommitPoint,
+    LakeInfo,
+    MirrorProgress,
+    MirrorStatus,
+    MirrorTarget,
+    SlotRange,
+    TableInfo,
+    VersionActions,
+    VersionRow,
+)
+from .versions import Range
+
+__all__ = [
+    "FILE_COLUMNS",
+    "TOMBSTONE_COLUMNS",
+    "Catalog",
+    "CommitPoint",
+    "LakeInfo",
+    "MirrorProgress",
+    "MirrorStatus",
+    "MirrorTarget",
+    "PartitionFilter",
+    "Range",
+    "SlotRange",
+    "TableInfo",
+    "VersionActions",
+    "VersionRow",
+    "file_schema",
+    "tombstone_schema",
+]
