@@ -38,8 +38,13 @@ class Fit:
         self._sides = _Sides(stored, from_physical, to_physical)
         self.schema = pa.schema([arrow_field(c, physical=to_physical) for c in self._columns])
         self._steps = self._compile(source, table)
+        self.sources = tuple(source.field(index).name for index, _ in self._steps if index is not None)
+        """The columns of `source` that are used."""
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self._columns:
+            empty: Any = pa.nulls(batch.num_rows, pa.struct([]))
+            return pa.RecordBatch.from_struct_array(empty)
         columns: list[Array] = []
         for column, (index, convert) in zip(self._columns, self._steps, strict=True):
             if index is None:
