@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from deltalakedb.arrow import arrow_schema
 from deltalakedb.delta_types import ArrayType, DataType, StructField, StructType, decimal_of
-from deltalakedb.parquet import FileReader, TableShape, TableWriter, Written, open_data_files
+from deltalakedb.parquet import DataFileStores, FileReader, TableShape, TableWriter, Written
+from deltalakedb.storage_options import StorageOptions
 
 UTC = dt.UTC
+STORES = DataFileStores(StorageOptions())
 TOP = "\U0010ffff"
 
 _texts = st.one_of(
@@ -88,7 +90,7 @@ def _value(data_type: DataType) -> st.SearchStrategy[Any]:
 
 def write(folder: str, schema: StructType, by: tuple[str, ...], rows: pa.Table, *, small: bool) -> list[Written]:
     limits = {"target_bytes": 4000, "row_group_bytes": 100, "buffer_bytes": 300} if small else {"target_bytes": 1 << 27}
-    files = open_data_files(f"file://{folder}", {})
+    files = STORES.open(f"file://{folder}")
     writer = TableWriter(files, TableShape(schema, by), stem="stem", numbers=itertools.count(), **limits)
     writer.write(pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(max_chunksize=4)))
     written = writer.finish()
@@ -104,7 +106,7 @@ def test_rows_come_back(table: tuple[StructType, tuple[str, ...], pa.Table], sma
     with tempfile.TemporaryDirectory() as folder:
         written = write(folder, schema, by, rows, small=small)
         reader = FileReader(
-            files=open_data_files(f"file://{folder}", {}),
+            files=STORES.open(f"file://{folder}"),
             schema=schema,
             partition_columns=by,
             columns=tuple(rows.schema.names),
@@ -129,7 +131,7 @@ def test_statistics_are_what_brute_force_finds(
     with tempfile.TemporaryDirectory() as folder:
         for w in write(folder, schema, by, rows, small=small):
             reader = FileReader(
-                files=open_data_files(f"file://{folder}", {}),
+                files=STORES.open(f"file://{folder}"),
                 schema=schema,
                 partition_columns=by,
                 columns=tuple(n for n in rows.schema.names if n not in by),

@@ -18,7 +18,7 @@ from deltalakedb.arrow import arrow_schema
 from deltalakedb.catalog import SlotRange
 from deltalakedb.delta_types import StructField, StructType
 from deltalakedb.events import Literal, Predicate
-from deltalakedb.parquet import TableShape, TableWriter, open_data_files
+from deltalakedb.parquet import DataFileStores, TableShape, TableWriter
 from deltalakedb.predicates import Condition
 from deltalakedb.predicates.literals import value_of
 from deltalakedb.predicates.nodes import (
@@ -35,8 +35,10 @@ from deltalakedb.predicates.nodes import (
     negate,
 )
 from deltalakedb.slots import SlotReader, slot_columns
+from deltalakedb.storage_options import StorageOptions
 
 UTC = dt.UTC
+STORES = DataFileStores(StorageOptions())
 VALUES: dict[str, list[Any]] = {
     "i": [-(2**31), -1, 0, 1, 2, 2**31 - 1],
     "d": [Decimal("-1.50"), Decimal("0.00"), Decimal("0.01"), Decimal("99999999.99")],
@@ -149,7 +151,7 @@ def test_pruning_never_loses_a_row(node: Node, rows: list[dict[str, Any]]) -> No
     table = pa.Table.from_pylist(rows, schema=arrow_schema(SCHEMA))
     with tempfile.TemporaryDirectory() as folder:
         writer = TableWriter(
-            open_data_files(f"file://{folder}", {}),
+            STORES.open(f"file://{folder}"),
             TableShape(SCHEMA, BY),
             stem="s",
             numbers=itertools.count(),

@@ -17,14 +17,16 @@ import pytest
 from deltalakedb.arrow import schema_from_arrow
 from deltalakedb.delta_types import StructField, StructType
 from deltalakedb.errors import TxnLogObjectStoreError, TxnLogSchemaError, TxnLogUriError, TxnLogValidationError
-from deltalakedb.parquet import FileReader, TableShape, TableWriter, Written, open_data_files
+from deltalakedb.parquet import DataFileStores, FileReader, TableShape, TableWriter, Written
 from deltalakedb.parquet.partitions import encode_path, folder, value_texts, values_of
+from deltalakedb.storage_options import StorageOptions
 
 UTC = dt.UTC
+STORES = DataFileStores(StorageOptions())
 
 
 def write(where: Path, shape: TableShape, data: pa.Table | pa.RecordBatchReader, **limits: int) -> list[Written]:
-    files = open_data_files(where.as_uri(), {})
+    files = STORES.open(where.as_uri())
     writer = TableWriter(files, shape, stem="s", numbers=itertools.count(), **{"target_bytes": 1 << 27, **limits})
     writer.write(data if isinstance(data, pa.RecordBatchReader) else data.to_reader())
     written = writer.finish()
@@ -268,7 +270,7 @@ def test_abort_deletes_everything(tmp_path: Path) -> None:
             yield rows
         raise RuntimeError("the source broke")
 
-    files = open_data_files(tmp_path.as_uri(), {})
+    files = STORES.open(tmp_path.as_uri())
     shape = shape_of(pa.table(rows))
     writer = TableWriter(
         files, shape, stem="s", numbers=itertools.count(), target_bytes=20_000, row_group_bytes=10_000, buffer_bytes=1
@@ -317,7 +319,7 @@ def test_reading_columns_with_dots(tmp_path: Path) -> None:
 def test_locations() -> None:
     """Data files lie on local disk or on S3."""
     with pytest.raises(TxnLogUriError, match="gs://"):
-        open_data_files("gs://bucket/x", {})
+        STORES.open("gs://bucket/x")
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -330,7 +332,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def _reader(where: Path, data: pa.Table, by: tuple[str, ...], *columns: str) -> FileReader:
     return FileReader(
-        files=open_data_files(where.as_uri(), {}),
+        files=STORES.open(where.as_uri()),
         schema=schema_from_arrow(data.schema),
         partition_columns=by,
         columns=columns or tuple(data.schema.names),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .files import DataFiles, open_data_files
+from .files import DataFiles, DataFileStores
 from .reading import FileReader
 from .writing import TableShape, TableWriter, Written
 
-__all__ = ["DataFiles", "FileReader", "TableShape", "TableWriter", "Written", "open_data_files"]
+__all__ = ["DataFileStores", "DataFiles", "FileReader", "TableShape", "TableWriter", "Written"]

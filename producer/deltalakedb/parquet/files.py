@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -48,14 +49,36 @@ class DataFiles(Protocol):
         ...
 
 
-def open_data_files(location: str, options: Mapping[str, str]) -> DataFiles:
-    """The files below a table's location (`file:///...` or `s3://...`)."""
-    parts = urlsplit(location)
-    if parts.scheme == "file":
-        return LocalFiles(unquote(parts.path))
-    if parts.scheme == "s3":
-        return S3Files(parts.netloc + unquote(parts.path), StorageOptions.resolve(options))
-    raise TxnLogUriError(f"data files lie in file:///... or s3://..., not in {parts.scheme}://")
+class DataFileStores:
+    """Opens data files by location; connections to an object store are made once and shared. Thread-safe."""
+
+    def __init__(self, options: StorageOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._s3: fs.S3FileSystem | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def open(self, location: str) -> DataFiles:
+        """The files below a table's location (`file:///...` or `s3://...`)."""
+        parts = urlsplit(location)
+        if parts.scheme == "file":
+            return LocalFiles(unquote(parts.path))
+        if parts.scheme == "s3":
+            with self._lock:
+                if self._s3 is None or self._threads is None:
+                    # Without allow_delayed_open every small file would take three requests instead of one.
+                    arguments = self._options.pyarrow() | {"allow_delayed_open": True}
+                    self._s3 = fs.S3FileSystem(**arguments)
+                    self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="deltalakedb-s3")
+                return S3Files(parts.netloc + unquote(parts.path), self._s3, self._threads, self._options.secrets)
+        raise TxnLogUriError(f"data files lie in file:///... or s3://..., not in {parts.scheme}://")
+
+    def close(self) -> None:
+        """Free threads and connections. Idempotent."""
+        with self._lock:
+            threads, self._threads, self._s3 = self._threads, None, None
+        if threads is not None:
+            threads.shutdown(wait=True)
 
 
 class LocalFiles:
@@ -135,13 +158,13 @@ class LocalFiles:
 class S3Files:
     """Files below a prefix of a bucket. Small files are put side by side, large ones by multipart upload."""
 
-    def __init__(self, prefix: str, options: StorageOptions) -> None:
+    def __init__(
+        self, prefix: str, store: fs.S3FileSystem, threads: ThreadPoolExecutor, secrets: Mapping[str, str]
+    ) -> None:
         self._prefix = prefix.rstrip("/")
-        self._secrets = options.secrets
-        # Without allow_delayed_open every small file would take three requests instead of one.
-        arguments = options.pyarrow() | {"allow_delayed_open": True}
-        self._store = fs.S3FileSystem(**arguments)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="deltalakedb-s3")
+        self._store = store
+        self._threads = threads
+        self._secrets = secrets
         self._pending: list[Future[None]] = []
 
     def put(self, path: str, data: pa.Buffer) -> None:
