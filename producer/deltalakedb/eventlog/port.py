@@ -146,7 +146,8 @@ class EventLog(Protocol):
         ...
 
     def end(self, stream: Stream, *, partition: int = 0) -> int:
-        """One above the position of the newest record: where a reader starts that wants only what comes later."""
+        """Above the position of the newest record, by one unless there is a gap at the end: where a reader starts that
+        wants only what comes later."""
         ...
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Appender:
     def close(self) -> None:
         self._closing.set()
         self._thread.join(_CLOSE_SECONDS)
-        if self._producer.flush(_CLOSE_SECONDS):
+        if _left_after_flush(self._producer, _CLOSE_SECONDS):
             _give_up(self._producer)
 
     def _produce(self, producer: Producer, topic: str, message: Message, report: partial[None]) -> None:
@@ -77,16 +77,18 @@ class Appender:
 
     def _new(self) -> tuple[Health, Producer]:
         health = Health(f"appending to {self._servers}")
-        return health, Producer({**self._settings, "error_cb": health.told})
+        return health, Producer({**self._settings, **health.callbacks()})
 
     def _collect(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.2)
-            if self._health.fatal is not None:
-                logger.error("appending to %s goes on with a new producer: %s", self._servers, self._health.fatal)
-                failed = self._producer
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                # This producer sends nothing any more; what it still had fails, and may be in the log or not.
+                logger.error("appending to %s goes on with a new producer: %s", self._servers, error)
+                ended = self._producer
                 self._health, self._producer = self._new()
-                _give_up(failed)
+                _give_up(ended)
 
 
 class _Delivery:
@@ -130,4 +132,12 @@ class _Delivery:
 def _give_up(producer: Producer) -> None:
     """Have what is not delivered reported as failed."""
     producer.purge()
-    producer.flush(1)
+    _left_after_flush(producer, 1)
+
+
+def _left_after_flush(producer: Producer, seconds: float) -> int:
+    try:
+        return producer.flush(seconds)
+    except KafkaException:
+        # It has ended, and says so once.
+        return len(producer)

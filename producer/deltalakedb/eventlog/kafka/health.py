@@ -1,10 +1,12 @@
-"""What a client's error callback told: whether brokers answer, whether they refused it, whether it is lost."""
+"""What a client's error callback told: whether any broker answers, and whether they refused us."""
 
 from __future__ import annotations
 
 import logging
 
 from confluent_kafka import KafkaError
+
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -13,8 +15,6 @@ class Health:
     """Logs an outage and its end once each, however many errors there are in between."""
 
     def __init__(self, what: str) -> None:
-        self.fatal: KafkaError | None = None
-        """The error after which the client does nothing any more."""
         self.refused: KafkaError | None = None
         """Why the brokers do not accept our credentials."""
         self._what = what
@@ -26,12 +26,14 @@ class Health:
             return f" ({self.refused.str()}: check the credentials)"
         return " (no broker answers)" if self._down else ""
 
+    def callbacks(self) -> Settings:
+        """Settings that make a client report here, and write its own log lines to ours instead of to stderr."""
+        return {"error_cb": self.told, "logger": logger}
+
     def told(self, error: KafkaError) -> None:
-        """librdkafka's `error_cb`."""
+        """librdkafka's `error_cb`. An error that ends the client is raised by `poll` instead."""
         logger.debug("%s: %s", self._what, error)
-        if error.fatal():
-            self.fatal = error
-        elif error.code() == KafkaError._AUTHENTICATION:
+        if error.code() == KafkaError._AUTHENTICATION:
             self.refused = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self._down:
             self._down = True

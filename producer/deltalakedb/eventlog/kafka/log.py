@@ -35,6 +35,20 @@ _PARTITIONS = {stream: OUTCOME_PARTITIONS if stream is Stream.OUTCOMES else 1 fo
 _ASK_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
 
+# A partition that was just made, or whose broker just went or came back: to be asked again. The first is also what is
+# said of a topic that is not there.
+_ASK_AGAIN = (
+    KafkaError._NOENT,
+    KafkaError._TRANSPORT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NETWORK_EXCEPTION,
+)
+
 
 class KafkaEventLog:
     """An event log in the topics `<prefix>.<stream>` of the cluster at `servers`; see `port.EventLog`.
@@ -56,14 +70,7 @@ class KafkaEventLog:
         self._settings = settings.client(servers, client_id, options)
         self._seen: set[Stream] = set()
         self._health = Health(f"asking {servers}")
-        asking: settings.Settings = {**self._settings, "error_cb": self._health.told}
-        try:
-            self._admin = AdminClient(asking)
-            # Made at once, so that it is connected when the first transaction comes.
-            self._appender = Appender(servers, settings.producer(self._settings))
-        except KafkaException as error:
-            # Without the cause, which could show a password.
-            raise TxnLogConfigError(redacted(f"the log's options are not understood: {error}", options)) from None
+        self._admin, self._appender = self._clients(options)
 
     def __repr__(self) -> str:
         return f"KafkaEventLog({self.address!r})"
@@ -83,9 +90,9 @@ class KafkaEventLog:
             return
         for created in self._open().create_topics(topics, request_timeout=_ASK_SECONDS).values():
             # Somebody else may have been quicker.
-            self._answer(created, "creating topics", fine=KafkaError.TOPIC_ALREADY_EXISTS)
+            self._answer(created, "creating topics", fine=(KafkaError.TOPIC_ALREADY_EXISTS,))
         deadline = time.monotonic() + _ASK_SECONDS
-        while len(self._describe(*Stream)) < len(Stream):
+        while not self._ready():
             if time.monotonic() > deadline:
                 raise TxnLogEventLogError(f"{self.address}: topics were created, but the brokers do not show them yet")
             time.sleep(0.02)
@@ -167,6 +174,16 @@ class KafkaEventLog:
             "restore the topic for an old one",
         )
 
+    def _clients(self, options: Mapping[str, str]) -> tuple[AdminClient, Appender]:
+        """The two clients that every log has; the appender at once, to be connected when the first append comes."""
+        try:
+            asking = AdminClient({**self._settings, **self._health.callbacks()})
+            return asking, Appender(self._servers, settings.producer(self._settings))
+        except KafkaException as error:
+            refusal = redacted(str(error), options)
+        # Not from within the handler: the error of the driver, which would come along, can show a password.
+        raise TxnLogConfigError(f"the log's options are not understood: {refusal}")
+
     def _topic(self, stream: Stream) -> str:
         return f"{self._prefix}.{stream}"
 
@@ -187,10 +204,15 @@ class KafkaEventLog:
         asked = self._ask_for(streams)
         for stream in streams:
             answer = asked[self._topic(stream)]
-            topic = self._answer(answer, "looking for topics", fine=KafkaError.UNKNOWN_TOPIC_OR_PART)
+            topic = self._answer(answer, "looking for topics", fine=(KafkaError.UNKNOWN_TOPIC_OR_PART,))
             if topic is not None:
                 found[stream] = topic
         return found
+
+    def _ready(self) -> bool:
+        """Whether every partition of every topic can be written and read."""
+        found = self._describe(*Stream)
+        return len(found) == len(Stream) and all(p.leader is not None for t in found.values() for p in t.partitions)
 
     def _described(self, stream: Stream) -> TopicDescription:
         found = self._describe(stream)
@@ -201,16 +223,21 @@ class KafkaEventLog:
     def _offset(self, stream: Stream, partition: int, which: OffsetSpec) -> int:
         _refuse_partition(stream, partition)
         place = Place(self._topic(stream), partition)
-        asked = self._open().list_offsets(
-            {place: which}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ASK_SECONDS
-        )
-        found = self._answer(asked[place], "reading offsets", fine=KafkaError.UNKNOWN_TOPIC_OR_PART)
-        if found is None:
-            raise self.missing(stream)
-        return int(found.offset)
+        deadline = time.monotonic() + _ASK_SECONDS
+        while True:
+            asked = self._open().list_offsets(
+                {place: which}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ASK_SECONDS
+            )
+            found = self._answer(asked[place], "reading offsets", fine=_ASK_AGAIN)
+            if found is not None:
+                return int(found.offset)
+            self._described(stream)
+            if time.monotonic() > deadline:
+                raise TxnLogEventLogError(f"{place.topic} [{partition}] at {self._servers} has no leader")
+            time.sleep(0.02)
 
-    def _answer(self, asked: Future[T], what: str, *, fine: int | None = None) -> T | None:
-        """What the brokers answered, None if that was the error `fine`."""
+    def _answer(self, asked: Future[T], what: str, *, fine: Sequence[int] = ()) -> T | None:
+        """What the brokers answered, None if that was one of the errors `fine`."""
         deadline = time.monotonic() + _ASK_SECONDS + 5
         while True:
             # Has the error callback called: a question to brokers that refuse us is not answered, it only times out.
@@ -222,7 +249,7 @@ class KafkaEventLog:
                     continue
                 raise TxnLogEventLogError(f"{what} at {self.address} failed: no answer{self._health}") from error
             except KafkaException as error:
-                if error.args[0].code() != fine:
+                if error.args[0].code() not in fine:
                     raise TxnLogEventLogError(f"{what} at {self.address} failed: {error}{self._health}") from error
                 answer = None
             self._health.answered()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Protocol, cast
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException
@@ -25,6 +26,9 @@ _READ_AT_ONCE = 10_000
 # How often a reader makes sure, beside its reading, that its topic is still the one it began with; Kafka itself goes
 # on with another topic of the same name as if nothing had happened.
 _CHECK_SECONDS = 1.0
+
+# How long records that are there already may wait for that, beyond the time that the caller gave.
+_GRACE_SECONDS = 0.1
 
 # How long something has to look wrong to be believed: brokers learn of topics and offsets one after the other.
 _BELIEVE_SECONDS = 3.0
@@ -93,12 +97,14 @@ class Reader:
         self._position = position
         self._identity = log.identity(stream)
         self._failure: TxnLogError | None = None
+        # Fetched and not given out yet.
+        self._held: list[Record] = []
         self._checking: Future[TopicDescription] | None = None
-        self._checked = time.monotonic()
+        self._asked = self._confirmed = time.monotonic()
         self._unknown_since: float | None = None
         self._outside_since: float | None = None
         self._health = Health(f"reading {topic} [{partition}]")
-        self._consumer = Consumer({**settings, "error_cb": self._health.told})
+        self._consumer = Consumer({**settings, **self._health.callbacks()})
         self._seek()
 
     def read(self, limit: int, timeout: float) -> list[Record]:
@@ -106,11 +112,14 @@ class Reader:
         self._raise_failure()
         while True:
             # In slices, so that an idle reader looks after its topic too.
-            records = self._fetch(limit, min(max(deadline - time.monotonic(), 0.0), _CHECK_SECONDS))
-            # What was fetched may come from another topic already: the check comes before it is given out.
-            self._check()
-            if records:
-                return records
+            wait = min(max(deadline - time.monotonic(), 0.0), _CHECK_SECONDS)
+            fetched = self._held or self._fetch(limit, wait)
+            # What was fetched may come from another topic already: it is given out only soon after a look at that.
+            grace = max(deadline - time.monotonic(), _GRACE_SECONDS) if fetched else 0.0
+            given = limit if self._checked(grace) else 0
+            self._held = fetched[given:]
+            if fetched[:given]:
+                return fetched[:given]
             self._raise_failure()
             if time.monotonic() >= deadline:
                 return []
@@ -129,12 +138,17 @@ class Reader:
 
     def _fetch(self, limit: int, wait: float) -> list[Record]:
         """The first record as soon as it is there, with those that came along with it."""
-        first = self._consumer.poll(wait)
-        if first is None:
-            return []
-        messages = [first]
-        if limit > 1:
-            messages += self._consumer.consume(min(limit, _READ_AT_ONCE) - 1, 0)
+        messages: list[Fetched] = []
+        try:
+            first = self._consumer.poll(wait)
+            if first is None:
+                return []
+            messages.append(first)
+            if limit > 1:
+                messages += self._consumer.consume(min(limit, _READ_AT_ONCE) - 1, 0)
+        except KafkaException as ended:
+            # The consumer has ended, and says so only once.
+            self._fail(ended)
         records: list[Record] = []
         for message in messages:
             error = message.error()
@@ -167,21 +181,25 @@ class Reader:
     def _passes(self, error: KafkaError) -> bool:
         """Whether reading simply goes on; if not, it has failed or begins again at the position."""
         name = error.name()
-        if error.fatal() or name not in {*_PASSING, *_POSITION}:
-            self._failure = TxnLogEventLogError(f"reading {self._topic} at {self._position} failed: {error}")
-            self._failure.__cause__ = KafkaException(error)
-            return False
         if name in _POSITION:
             self._judge_position(error)
             return False
-        self._health.told(error)
-        return True
+        if name in _PASSING:
+            self._health.told(error)
+            return True
+        self._fail(KafkaException(error))
+        return False
+
+    def _fail(self, error: KafkaException) -> None:
+        self._failure = TxnLogEventLogError(f"reading {self._topic} at {self._position} failed: {error}")
+        self._failure.__cause__ = error
 
     def _judge_position(self, error: KafkaError) -> None:
         """The broker refused the position: is it outside of the log, or does that broker only not know better?"""
         now = time.monotonic()
         self._outside_since = self._outside_since or now
         try:
+            identity = self._log.identity(self._stream)
             beginning = self._log.beginning(self._stream, partition=self._partition)
             end = self._log.end(self._stream, partition=self._partition)
         except TxnLogHaltedError as halt:
@@ -189,6 +207,9 @@ class Reader:
             return
         except TxnLogEventLogError:
             self._seek()
+            return
+        if identity != self._identity:
+            self._failure = self._recreated(identity)
             return
         if beginning <= self._position <= end and now - self._outside_since < _BELIEVE_SECONDS:
             logger.debug("%s again at %s, in spite of %s", self._topic, self._position, error)
@@ -202,35 +223,45 @@ class Reader:
         )
         self._failure.__cause__ = KafkaException(error)
 
-    def _check(self) -> None:
-        """Raise if the topic is gone or is another one, by an answer that came in beside the reading."""
+    def _checked(self, wait: float) -> bool:
+        """Look after the topic beside the reading, now and then; whether it was still the same a moment ago.
+
+        Waits up to `wait` seconds for an answer if the last one is too old, which it is after a pause in reading.
+        """
         now = time.monotonic()
-        if self._checking is None:
-            if now - self._checked >= _CHECK_SECONDS:
-                self._checked = now
-                self._checking = self._log.describe_later(self._stream)
-            return
-        if not self._checking.done():
-            return
-        checking, self._checking = self._checking, None
+        if self._checking is None and now - self._asked >= _CHECK_SECONDS:
+            self._asked = now
+            self._checking = self._log.describe_later(self._stream)
+        fresh = now - self._confirmed < 2 * _CHECK_SECONDS
+        if self._checking is None or (fresh and not self._checking.done()):
+            return fresh
         try:
-            identity = str(checking.result().topic_id)
+            identity = str(self._checking.result(wait).topic_id)
+        except FutureTimeoutError:
+            return fresh
         except KafkaException as error:
+            self._checking = None
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._unknown_since = self._unknown_since or now
                 if now - self._unknown_since >= _BELIEVE_SECONDS:
                     self._failure = self._log.missing(self._stream)
-                    raise self._failure from error
-            return
+                    self._failure.__cause__ = error
+            return fresh
+        self._checking = None
         self._unknown_since = None
         self._health.answered()
         if identity != self._identity:
-            self._failure = TxnLogHaltedError(
-                "LOG_RECREATED",
-                f"the topic {self._topic} was deleted and made again (id {identity}, it was {self._identity}): what is "
-                "in it now is not what was read so far. Restore the topic's data under a new prefix, or start a new lake",
-            )
+            self._failure = self._recreated(identity)
             raise self._failure
+        self._confirmed = self._asked
+        return True
+
+    def _recreated(self, identity: str) -> TxnLogHaltedError:
+        return TxnLogHaltedError(
+            "LOG_RECREATED",
+            f"the topic {self._topic} was deleted and made again (id {identity}, it was {self._identity}): what is in "
+            "it now is not what was read so far. Restore the topic's records under a new prefix, or start a new lake",
+        )
 
 
 def _headers(message: Fetched) -> Headers:

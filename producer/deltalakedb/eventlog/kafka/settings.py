@@ -20,7 +20,7 @@ TOPIC = {
 
 # Values that an operator may change by options: security comes on top, timings may be tuned.
 _CLIENT: Settings = {
-    # librdkafka would write to stderr; what matters arrives as errors and is logged by the adapter.
+    # Only librdkafka's last words: what else matters arrives as errors and is logged by the adapter.
     "log_level": 0,
     "socket.keepalive.enable": True,
     "socket.nagle.disable": True,
@@ -47,6 +47,8 @@ _CONSUMER: Settings = {
     "fetch.wait.max.ms": 500,
     # By default a reader whose local queue was full once fetches nothing for a second.
     "fetch.queue.backoff.ms": 2,
+    # After a refused fetch (a leader that is not ready), instead of half a second.
+    "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 16_384,
 }
 

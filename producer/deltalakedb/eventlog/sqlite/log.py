@@ -228,6 +228,9 @@ class _Appender:
                     pass
                 self._thread = threading.Thread(target=self._run, name=f"append to {self._path}", daemon=True)
                 self._thread.start()
+            if not rows:
+                future.set_result([])
+                return future
             self._queue.append(_Append(rows, size, future))
             self._size += size
             self._changed.notify_all()
