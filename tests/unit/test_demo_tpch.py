@@ -36,8 +36,8 @@ class Written:
     def check(
         self, reader: engine.Reader, *, done: list[Done] | None = None, orders: int = 2, lineitem: int = 2
     ) -> list[Check]:
-        pin = Pin(commit_seq=1, versions={"orders": orders, "lineitem": lineitem})
-        return self.workload.check(reader, self.locations, [pin], self.done if done is None else done)
+        pin = Pin(commit_seq=1, versions={"orders": orders, "lineitem": lineitem}, locations=self.locations)
+        return self.workload.check(reader, [pin], self.done if done is None else done)
 
 
 @pytest.fixture(scope="module")

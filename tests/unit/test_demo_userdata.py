@@ -127,7 +127,7 @@ def test_checks_compare_rows_with_the_input(data: Path, tmp_path: Path, name: st
     wrong = []
     for version, rows in enumerate((ROWS, ROWS.slice(1), pa.concat_tables([ROWS, ROWS.slice(0, 1)]), changed, twice)):
         deltalake.write_deltalake(locations["numbers"], rows, mode="overwrite")
-        (check,) = workload.check(reader, locations, [Pin(commit_seq=1, versions={"numbers": version})], [])
+        (check,) = workload.check(reader, [Pin(commit_seq=1, versions={"numbers": version}, locations=locations)], [])
         wrong.append(check.wrong)
 
     assert wrong == [0, 1, 1, 2, 2]

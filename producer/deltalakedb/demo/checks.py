@@ -26,10 +26,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """A watermark: every table's version at one commit of the lake."""
+    """A watermark: where every table lies, and its version at one commit of the lake."""
 
     commit_seq: int
     versions: dict[str, int]
+    locations: dict[str, str]
 
 
 class Workload(Protocol):
@@ -46,9 +47,7 @@ class Workload(Protocol):
         """What each of `clients` processes does."""
         ...
 
-    def check(
-        self, reader: engine.Reader, locations: Mapping[str, str], pins: Sequence[Pin], done: Sequence[Done]
-    ) -> list[Check]:
+    def check(self, reader: engine.Reader, pins: Sequence[Pin], done: Sequence[Done]) -> list[Check]:
         """Read the tables by path at `pins` (the last one is final) and compare them with what was acknowledged."""
         ...
 

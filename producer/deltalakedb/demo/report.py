@@ -57,7 +57,6 @@ def percentile(values: Sequence[float], share: float) -> float:
 def report(
     *,
     title: str,
-    tables: dict[str, str],
     done: Sequence[Done],
     made: int,
     clients: int,
@@ -72,14 +71,14 @@ def report(
     latencies = [step.milliseconds for step in committed]
     return Report(
         title=title,
-        tables=tables,
+        tables=pin.locations,
         transactions=made + len(committed),
         inserts=sum(step.kind == "insert" for step in committed),
         removes=sum(step.kind == "remove" for step in committed),
         rejected=dict(Counter(step.reason or "?" for step in done if step.status == "rejected")),
         clients=clients,
         commit_seq=pin.commit_seq,
-        versions={table: pin.versions[table] for table in tables},
+        versions=pin.versions,
         seconds=round(seconds, 3),
         load_seconds=round(load_seconds, 3),
         transactions_per_second=round(len(committed) / load_seconds, 1) if load_seconds else 0.0,

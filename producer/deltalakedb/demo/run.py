@@ -14,6 +14,7 @@ from rich.console import Console
 
 import deltalakedb
 from deltalakedb.errors import TxnLogTimeoutError, TxnLogValidationError
+from deltalakedb.objectstore import open_object_store
 from deltalakedb.settings import Settings
 
 from . import engine
@@ -66,7 +67,7 @@ def run(options: Options, console: Console) -> Report:
         workload = options.make_workload(folder)
         say(console, f"{workload.title}\n{options.clients} client processes write to {lake}")
         made = make_tables(lake, workload, folder, services)
-        watermarks = Watermarks(lake, list(workload.tables))
+        watermarks = Watermarks(open_object_store(lake.root, options.settings.storage.values), workload.tables)
         load_began = time.monotonic()
         done, seen = load(options, workload, folder, services, watermarks, console)
         load_seconds = time.monotonic() - load_began
@@ -78,15 +79,11 @@ def run(options: Options, console: Console) -> Report:
         pin = wait_for_mirror(watermarks, last, services)
         mirror_seconds = time.monotonic() - load_began - load_seconds
         say(console, f"checking what readers find by path at commit {pin.commit_seq} ...")
-        tables = {name: lake.table(name).location for name in workload.tables}
         checks = [
-            check
-            for reader in options.readers
-            for check in workload.check(reader, tables, [*spread(seen, PINS), pin], done)
+            check for reader in options.readers for check in workload.check(reader, [*spread(seen, PINS), pin], done)
         ]
     return report(
         title=workload.title,
-        tables=tables,
         done=done,
         made=made,
         clients=options.clients,

@@ -74,13 +74,11 @@ class Refreshes:
             removed = due
         return plans
 
-    def check(
-        self, reader: engine.Reader, locations: Mapping[str, str], pins: Sequence[Pin], done: Sequence[Done]
-    ) -> list[Check]:
+    def check(self, reader: engine.Reader, pins: Sequence[Pin], done: Sequence[Done]) -> list[Check]:
         """Every order is whole at every pin; at the last one the rows are those of the batches that must be there."""
         checks = []
         for pin in pins:
-            for table, location in locations.items():
+            for table, location in pin.locations.items():
                 reader.view(self._connection, f"{self.tables[table]}_found", location, pin.versions[table])
             seen, wrong = engine.integers(self._connection, _WHOLE)
             what = f"every order has all its line items and their total at commit {pin.commit_seq}"

@@ -47,12 +47,10 @@ class UserData:
         """Batches dealt out in turn."""
         return [[Insert(batch) for batch in range(client, self._batches, clients)] for client in range(clients)]
 
-    def check(
-        self, reader: engine.Reader, locations: Mapping[str, str], pins: Sequence[Pin], done: Sequence[Done]
-    ) -> list[Check]:
+    def check(self, reader: engine.Reader, pins: Sequence[Pin], done: Sequence[Done]) -> list[Check]:
         """At the last pin every table has the rows of its input, and no others."""
         checks = []
-        for table, location in locations.items():
+        for table, location in pins[-1].locations.items():
             expected = engine.identifier(self.tables[table])
             reader.view(self._connection, "found", location, pins[-1].versions[table])
             what = f"{table}: the rows of the input, and no others"

@@ -49,7 +49,6 @@ NEXT: dict[type[TxnLogError], str] = {
     TxnLogTableFencedError: "docs/troubleshooting.md, section FENCED",
     TxnLogDecodeError: "bring this program to the release that wrote the event",
     TxnLogFencedError: "start it again: it comes back as standby",
-    TxnLogHaltedError: "docs/troubleshooting.md has a section of that name: read it before you start anything again",
 }
 """What to do next, by the nearest class in the tree."""
 
@@ -67,8 +66,14 @@ def explanation(error: TxnLogError, *, settings: Settings | None = None) -> str:
     if error.__cause__ is not None:
         cause = str(error.__cause__).strip() or "no message"
         lines += _labelled("cause", redacted(f"{type(error.__cause__).__name__}: {cause}", secrets))
-    lines += _labelled("next", next(NEXT[kind] for kind in type(error).__mro__ if kind in NEXT))
+    lines += _labelled("next", _next(error))
     return "\n".join(lines)
+
+
+def _next(error: TxnLogError) -> str:
+    if isinstance(error, TxnLogHaltedError):
+        return f"docs/troubleshooting.md, section {error.state}: read it before you start anything again"
+    return next(NEXT[kind] for kind in type(error).__mro__ if kind in NEXT)
 
 
 def _secrets(settings: Settings | None) -> dict[str, str]:

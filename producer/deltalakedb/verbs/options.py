@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,3 +39,10 @@ def settings_of(ctx: typer.Context, **given: Any) -> Settings:
 def as_json(result: Any) -> str:
     """A result as one JSON document on one line."""
     return msgspec.json.encode(result).decode()
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as lines with every column as wide as its widest cell, the last one as it is."""
+    lines = [*([header] if header else []), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,0 +1,163 @@
+"""The program: its verbs, what it says when something is wrong, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deltalakedb.program import app, main
+
+TXN = "0189abcd-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """Runs the program in an empty directory, with no setting from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("STORE", "LOG", "ROOT", "CONFIG"):
+        monkeypatch.delenv(f"DELTALAKEDB_{name}", raising=False)
+    return CliRunner()
+
+
+def test_version(runner: CliRunner) -> None:
+    """`--version` says which release this is."""
+    result = runner.invoke(app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"deltalakedb {version('deltalakedb')}\n")
+
+
+def test_help_names_every_verb(runner: CliRunner) -> None:
+    """The help lists the program's own verbs and those that services bring."""
+    result = runner.invoke(app, ["--help"])
+
+    assert result.exit_code == 0
+    for verb in ("demo", "migrate", "tables", "info", "outcome", "cancel", "committer", "mirror"):
+        assert f" {verb} " in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["demo", "migrate", "tables", "info", "outcome", "cancel"])
+def test_every_verb_has_an_output_option(runner: CliRunner, verb: str) -> None:
+    """Each of the program's own verbs tells its result as text or as JSON."""
+    result = runner.invoke(app, [verb, "--help"])
+
+    assert result.exit_code == 0
+    assert "--output" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["tables", "--nonsense"],
+        ["tables", "--output", "xml"],
+        ["outcome"],
+        ["outcome", "not-an-id"],
+        ["cancel", TXN.upper()],
+        ["demo", "--lake", "a", "--store", "deltasql://postgres/db/schema"],
+        ["demo", "--log", "kafka://localhost:9092/prefix"],
+        ["demo", "--namespace", "a.b"],
+        ["demo", "--scale", "0"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(runner: CliRunner, arguments: list[str]) -> None:
+    """What is wrong with the command line is said on stderr, with exit code 2 and nothing on stdout."""
+    result = runner.invoke(app, arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr
+    assert not result.stdout
+
+
+def test_an_error_is_a_block_and_exit_code_1(runner: CliRunner) -> None:
+    """An error of the tree says what, where and what next, without a traceback."""
+    result = runner.invoke(app, ["tables", "--store", "here"])
+
+    assert result.exit_code == 1
+    assert not result.stdout
+    lines = result.stderr.splitlines()
+    assert lines[0] == "error: TxnLogConfigError"
+    assert [line.split()[0] for line in lines if line.startswith(("  where", "  next"))] == [
+        "where",
+        "next",
+    ]
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(capfd: pytest.CaptureFixture[str], runner: CliRunner) -> None:
+    """`--debug` lets the error through, also when it comes after the verb."""
+    from deltalakedb.errors import TxnLogConfigError
+
+    with pytest.raises(TxnLogConfigError):
+        main(["tables", "--store", "here", "--debug"])
+
+
+def test_credentials_are_never_shown(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password in a URI or a setting is in no output, whatever goes wrong with it."""
+    canary = "c4nary-p4ss"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", canary)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    stores = [
+        f"postgresql://user:{canary}@127.0.0.1:1/db?schema=s",
+        f"deltasql://postgres/user:{canary}@127.0.0.1:1/db/s",
+        f"deltasql://postgres/user:{canary}@127.0.0.1:99999/db/s",
+        f"postgresql://user:{canary}@127.0.0.1:1/db",
+        f"nonsense://user:{canary}@127.0.0.1:1/db",
+    ]
+
+    for store in stores:
+        for verb in (["tables"], ["info"], ["migrate", "--log", "sqlite:///x", "--root", "/x"], ["outcome", TXN]):
+            result = runner.invoke(app, [*verb, "--store", store])
+            assert result.exit_code == 1, (verb, store, result.output)
+            assert canary not in result.output, (verb, store)
+
+
+@pytest.mark.parametrize(("service", "library"), [("committer", "structlog"), ("mirror", "structlog")])
+def test_a_missing_extra_names_what_to_install(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, service: str, library: str
+) -> None:
+    """A service without its libraries says which extra brings them; the rest of the program works."""
+    monkeypatch.setitem(sys.modules, library, None)
+
+    result = runner.invoke(app, [service, "run"])
+    other = runner.invoke(app, ["--version"])
+
+    assert result.exit_code == 1
+    assert "pip install 'deltalakedb[services]'" in result.stderr
+    assert other.exit_code == 0
+
+
+@pytest.mark.parametrize("library", ["duckdb", "deltalake"])
+def test_the_demo_without_its_extra(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """The demo's options can be read without its libraries; running it says which extra brings them."""
+    for name in [name for name in sys.modules if name == library or name.startswith("deltalakedb.demo.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+
+    helped = runner.invoke(app, ["demo", "--help"])
+    result = runner.invoke(app, ["demo"])
+
+    assert helped.exit_code == 0
+    assert result.exit_code == 1
+    assert "pip install 'deltalakedb[demo]'" in result.stderr
+
+
+def test_migrate_tables_and_info_on_an_embedded_lake(runner: CliRunner) -> None:
+    """A new lake is made once; then it has no tables, and says where it is."""
+    first = runner.invoke(app, ["migrate", "--store", "lake", "--output", "json"])
+    again = runner.invoke(app, ["migrate", "--store", "lake", "--output", "json"])
+    tables = runner.invoke(app, ["tables", "--store", "lake", "--output", "json"])
+    info = runner.invoke(app, ["info", "--store", "lake", "--output", "json"])
+
+    made, found = json.loads(first.stdout), json.loads(again.stdout)
+    assert made["migrations"]
+    assert found == {**made, "migrations": []}
+    assert json.loads(tables.stdout) == []
+    lake = json.loads(info.stdout)
+    assert lake["lake_id"] == made["lake_id"]
+    assert (lake["commit_seq"], lake["tables"]) == (0, 0)
