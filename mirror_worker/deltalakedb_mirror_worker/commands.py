@@ -1,0 +1,115 @@
+"""The mirror's verbs of the program: `deltalakedb mirror run` and `deltalakedb mirror status`."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from typing import Annotated, Any
+
+import typer
+
+from deltalakedb import process
+from deltalakedb.settings import load_settings
+from deltalakedb.verbs.options import (
+    ConfigOption,
+    LogOption,
+    Output,
+    OutputOption,
+    RootOption,
+    StoreOption,
+    aligned,
+    as_json,
+    settings_of,
+)
+
+app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
+
+TargetOption = Annotated[str, typer.Option("--target", help="The mirror target.")]
+
+
+@app.callback()
+def mirror() -> None:
+    """The mirror: publishes committed versions as `_delta_log`."""
+
+
+@app.command()
+def run(
+    store: StoreOption = None,
+    log: LogOption = None,
+    root: RootOption = None,
+    config: ConfigOption = None,
+    target: TargetOption = "in-place",
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Run the mirror of one target until SIGTERM. A second one does no harm: both publish the same bytes.
+
+    Exit codes: 0 stopped, 1 failed, 4 halted (an operator has to look).
+    """
+
+    def main(stop: threading.Event) -> None:
+        from deltalakedb.eventlog import open_event_log
+
+        from .service import serve
+        from .worker import Worker
+
+        settings = load_settings(store=store, log=log, root=root, config=config)
+        with Worker(settings, target=target) as worker:
+            worker.mirror.places.root.probe()
+            events = open_event_log(
+                settings.log_address or worker.lake.log_address, options=settings.log_settings, client_id="mirror"
+            )
+            try:
+                serve(worker, events, target=target, stop=stop)
+            finally:
+                events.close()
+
+    raise typer.Exit(process.run("mirror", main, log_level=log_level))
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    target: TargetOption = "in-place",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """How far every table is at a target."""
+    from deltalakedb.catalog import Catalog
+    from deltalakedb.database import open_database
+
+    settings = settings_of(ctx, store=store, config=config)
+    database = open_database(settings.address)
+    try:
+        tables = Catalog(database).progress(target)
+    finally:
+        database.close()
+    if output is Output.JSON:
+        typer.echo(as_json([dataclasses.asdict(table) for table in tables]))
+        return
+    now_ms = int(time.time() * 1000)
+    header = ("TABLE", "STATE", "VERSION", "MIRRORED", "CHECKPOINT", "BEHIND", "ATTEMPTS", "ERROR")
+    for line in aligned(header, [_row(table, now_ms) for table in tables]):
+        typer.echo(line)
+
+
+def _row(table: Any, now_ms: int) -> tuple[str, ...]:
+    mirrored = -1 if table.status is None else table.status.mirrored_version
+    behind = "-"
+    if mirrored < table.version:
+        since = table.next_time_ms if table.next_time_ms is not None else table.time_ms
+        behind = f"{(now_ms - since) / 1000:.0f} s"
+    if table.status is None:
+        return (table.name, "PENDING", str(table.version), "-", "-", behind, "0", "")
+    checkpoint = table.status.checkpoint_version
+    return (
+        table.name,
+        table.status.state,
+        str(table.version),
+        str(mirrored) if mirrored >= 0 else "-",
+        str(checkpoint) if checkpoint >= 0 else "-",
+        behind,
+        str(table.status.attempts),
+        table.status.last_error or "",
+    )

@@ -1,0 +1,40 @@
+"""The mirror inside the client's process: whoever commits publishes (entry point)."""
+
+from __future__ import annotations
+
+from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.settings import Settings
+
+from .worker import Worker
+
+WAIT_SECONDS = 10.0
+"""How long a step waits for another process that is publishing: it may have begun before our commit."""
+
+
+class Stepper:
+    """Publishes an embedded lake from its clients' own processes. Thread-safe; not used across a fork."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def try_step(self) -> bool | None:
+        """Publish what is missing; whether there is more to do, None if another process was at it all the time.
+
+        Raises `TxnLogMirrorError` if the root is another lake's, and the errors of the database.
+        """
+        progress = self._worker.step(WAIT_SECONDS)
+        return None if progress is None else progress.more
+
+    def close(self) -> None:
+        """Write the last watermark and free connections. Idempotent."""
+        self._worker.close()
+
+
+def open_stepper(settings: Settings) -> Stepper:
+    """The stepper of an embedded lake.
+
+    Raises `TxnLogConfigError` for a lake on a server: its mirror is a service of its own.
+    """
+    if settings.address.path is None:
+        raise TxnLogConfigError("only an embedded lake is mirrored by its clients; run `deltalakedb mirror run`")
+    return Stepper(Worker(settings))

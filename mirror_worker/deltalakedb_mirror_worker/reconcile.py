@@ -1,0 +1,115 @@
+"""Compares what SQL calls published with what is there, now and then: puts back what is gone, finds who else writes."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from deltalakedb.catalog import Catalog, MirrorProgress
+from deltalakedb.database import Pool
+from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
+
+from . import status
+from .places import Place, Places
+from .publish import foreign_commit, is_there, log_folder, log_path
+from .repair import rendered, repair
+from .status import MirrorState, StatusUpdate
+
+logger = logging.getLogger(__name__)
+
+NEWEST = 256
+"""Versions below the newest published one that every round looks at."""
+WINDOW = 1_024
+"""Older versions that a round looks at besides; the next round goes on where it ended."""
+_NAME = re.compile(r"\d{20}\.json")
+
+
+class Reconciler:
+    """Goes over the tables of one target. Used by one thread."""
+
+    def __init__(self, pool: Pool, *, target: str = status.IN_PLACE) -> None:
+        self._pool = pool
+        self._target = target
+        self._reached: dict[int, int] = {}
+        """By table_no: up to which version the older ones have been looked at in this turn."""
+
+    def round(self, places: Places) -> int:
+        """Look at every table once; how many versions were put back.
+
+        Tables with a foreign commit become FENCED; one whose foreign commit is gone leaves that state. Errors of single
+        tables are logged. Raises the errors of the database.
+        """
+        with self._pool.connection() as db:
+            tables = Catalog(db).progress(self._target)
+        repaired = 0
+        for table in tables:
+            if table.status is None or table.state == "IMPORTING":
+                continue
+            try:
+                repaired += self._table(places.of(table.location), table)
+            except TxnLogTableFencedError as error:
+                self._record(table, MirrorState.FENCED, str(error))
+            except TxnLogError as error:
+                logger.warning("table %r could not be reconciled: %s", table.name, error)
+        return repaired
+
+    def _table(self, place: Place, table: MirrorProgress) -> int:
+        assert table.status is not None
+        mirrored, first = table.status.mirrored_version, table.status.publish_from
+        repaired = 0
+        if mirrored >= first:
+            newest = max(first, mirrored - NEWEST)
+            repaired += repair(self._pool, place, table.table_no, newest, mirrored)
+            low = self._reached.get(table.table_no, first)
+            high = min(low + WINDOW, newest) - 1
+            if high >= low:
+                repaired += repair(self._pool, place, table.table_no, low, high)
+            self._reached[table.table_no] = high + 1 if high + 1 < newest else first
+        self._refuse_foreign_version(place, table)
+        if (
+            table.status.state == MirrorState.FENCED
+            and mirrored == table.version
+            and self._newest_is_ours(place, table)
+        ):
+            self._record(table, MirrorState.SUCCEEDED, None)
+        return repaired
+
+    def _refuse_foreign_version(self, place: Place, table: MirrorProgress) -> None:
+        """Nobody has a version that SQL does not have."""
+        for found in place.store.list(log_folder(place.folder), start_after=log_path(place.folder, table.version)):
+            if not _NAME.fullmatch(found.path.rsplit("/", 1)[1]):
+                continue
+            with self._pool.connection() as db:
+                head = Catalog(db).table(table_id=table.table_id).version
+            # Meanwhile it may have been committed, and published by another worker.
+            if found.path <= log_path(place.folder, head):
+                return
+            there = place.store.get(found.path)
+            if there is not None:
+                raise foreign_commit(f"{place.store.root}/{found.path}", there.data, "no version of this lake")
+            return
+
+    def _newest_is_ours(self, place: Place, table: MirrorProgress) -> bool:
+        if table.version < 0:
+            return True
+        with self._pool.connection() as db, db.snapshot():
+            versions = Catalog(db).versions([(table.table_no, table.version, table.version)])
+        return all(is_there(place.store, place.folder, rendered(version)) for version in versions)
+
+    def _record(self, table: MirrorProgress, state: MirrorState, told: str | None) -> None:
+        assert table.status is not None
+        if state == MirrorState.FENCED and table.status.state != MirrorState.FENCED:
+            logger.error("table %r is fenced: %s", table.name, told, extra={"table": table.name})
+        elif state == MirrorState.SUCCEEDED:
+            logger.info("table %r is no longer fenced", table.name, extra={"table": table.name})
+        update = StatusUpdate(
+            table_no=table.table_no,
+            state=state,
+            mirrored=table.status.mirrored_version,
+            attempts=table.status.attempts + (told is not None),
+            last_error=told,
+            fenced_by=told,
+        )
+        with self._pool.connection() as db:
+            status.write(db, self._target, [update], int(time.time() * 1000))

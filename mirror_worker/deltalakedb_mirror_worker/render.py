@@ -1,0 +1,99 @@
+"""Committed rows to the bytes of a `_delta_log` file. Pure: the same rows give the same bytes for ever.
+
+Each version carries the number of the renderer that gives its bytes. A released renderer never changes, or two mirrors
+of different releases would call each other's files foreign: what should be written differently gets a new number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from deltalakedb.actions import as_json
+from deltalakedb.catalog import VersionActions, VersionRow
+from deltalakedb.errors import TxnLogMirrorError
+
+_encode = msgspec.json.Encoder().encode
+
+Renderer = Callable[[VersionActions], Iterator[bytes]]
+"""From a version to its lines, each with its line end."""
+
+
+def render(version: VersionActions) -> bytes:
+    """The log file of one version. Raises `TxnLogMirrorError` for a renderer that this release does not have."""
+    return b"".join(lines(version))
+
+
+def lines(version: VersionActions) -> Iterator[bytes]:
+    """The same, line by line: a version may have more actions than should be held twice."""
+    renderer = RENDERERS.get(version.row.render_version)
+    if renderer is None:
+        raise TxnLogMirrorError(
+            f"version {version.row.version} is to be rendered by renderer {version.row.render_version}, which this "
+            "release does not have: run a mirror worker of the release that committed it, or a newer one"
+        )
+    return renderer(version)
+
+
+def _version_1(version: VersionActions) -> Iterator[bytes]:
+    """commitInfo, protocol, metaData, txn, domainMetadata, remove, add, cdc, others; absent fields are left out.
+
+    Actions that have a number in SQL stay in its order; txns and domains have none and are sorted here, because
+    databases do not agree on the order of texts.
+    """
+    yield _line("commitInfo", _commit_info(version.row))
+    if version.protocol is not None:
+        yield _line("protocol", as_json("protocol", version.protocol))
+    if version.metadata is not None:
+        yield _line("metaData", as_json("metaData", version.metadata))
+    for txn in sorted(version.txns, key=lambda txn: txn.app_id):
+        yield _line("txn", as_json("txn", txn))
+    for domain in sorted(version.domains, key=lambda domain: domain.domain):
+        yield _line("domainMetadata", as_json("domainMetadata", domain))
+    for remove in version.removes:
+        yield _line("remove", as_json("remove", remove))
+    for add in version.adds:
+        yield _line("add", as_json("add", add))
+    for cdc in version.cdc:
+        yield _line("cdc", as_json("cdc", cdc))
+    for other in version.others:
+        yield _line(other.kind, msgspec.Raw(other.json))
+
+
+def _commit_info(row: VersionRow) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "inCommitTimestamp": row.time_ms,
+        "timestamp": row.time_ms,
+        "operation": row.operation,
+        "operationParameters": _object(row.operation_parameters) or {},
+        "readVersion": row.read_version,
+        "isolationLevel": row.isolation_level,
+        "isBlindAppend": row.is_blind_append,
+        "operationMetrics": _object(row.operation_metrics),
+        "engineInfo": row.engine_info,
+        "txnId": row.txn_id,
+        "userMetadata": row.user_metadata,
+        "tags": _object(row.tags),
+    }
+    info = {name: value for name, value in info.items() if value is not None}
+    if row.commit_info:
+        info.update(msgspec.json.decode(row.commit_info, type=dict[str, msgspec.Raw]))
+    return info
+
+
+def _object(text: str | None) -> msgspec.Raw | None:
+    return None if text is None or text == "{}" else msgspec.Raw(text)
+
+
+def _line(kind: str, body: Any) -> bytes:
+    line = _encode({kind: body})
+    # What came verbatim may be written over several lines; within JSON strings a line end is always escaped.
+    if b"\n" in line or b"\r" in line:
+        line = line.replace(b"\r", b"").replace(b"\n", b"")
+    return line + b"\n"
+
+
+RENDERERS: dict[int, Renderer] = {1: _version_1}
+"""Every renderer that was ever released, by number."""

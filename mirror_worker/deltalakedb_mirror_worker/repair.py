@@ -1,0 +1,67 @@
+"""Puts back published files that are gone: SQL knows their bytes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+from deltalakedb.catalog import Catalog, VersionActions
+from deltalakedb.database import Pool
+
+from .places import Place
+from .publish import Rendered, log_folder, log_path, publish
+from .render import render
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+_NAME = re.compile(r"(\d{20})\.json")
+
+
+def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> int:
+    """Publish again what is missing of the versions `first` to `last`, in order; how many were.
+
+    They must all have been published before. Raises `TxnLogTableFencedError` if somebody else's commit came into a
+    gap meanwhile, and the errors of store and database.
+    """
+    missing = list(_missing(place, first, last))
+    for start in range(0, len(missing), _AT_ONCE):
+        some = missing[start : start + _AT_ONCE]
+        with pool.connection() as db, db.snapshot():
+            versions = Catalog(db).versions([(table_no, v, v) for v in some])
+        for version in versions:
+            published = publish(place.store, place.folder, [rendered(version)])
+            if published.error is not None:
+                raise published.error
+    if missing:
+        logger.warning(
+            "%s published versions of %s/%s were gone (the first is %s) and are there again",
+            *(len(missing), place.store.root, place.folder, missing[0]),
+            extra={"table_no": table_no},
+        )
+    return len(missing)
+
+
+def rendered(version: VersionActions) -> Rendered:
+    """A committed version as it is published. Raises what rendering it raises."""
+    row = version.row
+    return Rendered(version=row.version, txn_id=row.txn_id, time_ms=row.time_ms, data=render(version))
+
+
+def _missing(place: Place, first: int, last: int) -> Iterator[int]:
+    """Versions from `first` to `last` that a listing does not show. Putting them is safe where a listing is stale."""
+    expected = first
+    start_after = log_path(place.folder, first - 1) if first > 0 else ""
+    for found in place.store.list(log_folder(place.folder), start_after=start_after):
+        name = _NAME.fullmatch(found.path.rsplit("/", 1)[1])
+        if name is None:
+            if found.path > log_path(place.folder, last):
+                break
+            continue
+        version = int(name[1])
+        yield from range(expected, min(version, last + 1))
+        expected = max(expected, version + 1)
+        if version >= last:
+            break
+    yield from range(expected, last + 1)

@@ -1,0 +1,103 @@
+"""The one SQL table that a mirror writes, `dl_mirror_status`: one row for each table at each target.
+
+States. PENDING: known, nothing published yet. IN_FLIGHT: versions were published and more wait. SUCCEEDED: all that
+was committed is there. FAILED: the last attempt did not succeed, another one comes. FENCED: somebody else's commit
+lies in the `_delta_log`. `mirrored_version` only grows; versions above it are pending by definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from deltalakedb.catalog import Catalog, MirrorTarget
+from deltalakedb.database import Database
+from deltalakedb.errors import TxnLogMirrorError
+
+IN_PLACE = "in-place"
+"""The target that every lake has: the tables' own locations."""
+
+
+class MirrorState(StrEnum):
+    """State of one table at one target."""
+
+    PENDING = "PENDING"
+    IN_FLIGHT = "IN_FLIGHT"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    FENCED = "FENCED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusUpdate:
+    """What became of a table in one step."""
+
+    table_no: int
+    state: MirrorState
+    mirrored: int
+    attempts: int = 0
+    last_error: str | None = None
+    fenced_by: str | None = None
+
+
+def find_target(catalog: Catalog, name: str) -> MirrorTarget:
+    """The target of that name. Raises `TxnLogMirrorError` if there is none, or if this release cannot serve its kind."""
+    targets = [target for target in catalog.targets() if target.state != "REMOVED"]
+    found = next((target for target in targets if target.target == name), None)
+    if found is None:
+        known = ", ".join(target.target for target in targets)
+        raise TxnLogMirrorError(f"this lake has no mirror target {name!r}; it has: {known}")
+    if found.kind != IN_PLACE:
+        raise TxnLogMirrorError(
+            f"the mirror target {name!r} is of kind {found.kind!r}: this release serves {IN_PLACE!r}"
+        )
+    return found
+
+
+def add_missing(db: Database, target: str, now_ms: int) -> None:
+    """Give every table without a row for the target one. It publishes from the first version that was not imported."""
+    rows = db.query(
+        """
+        SELECT v.table_no, MIN(v.version) FROM dl_table_versions v
+        WHERE v.commit_seq IS NOT NULL AND v.table_no IN (
+            SELECT t.table_no FROM dl_tables t
+            LEFT JOIN dl_mirror_status s ON s.table_no = t.table_no AND s.target = ?
+            WHERE s.table_no IS NULL
+        )
+        GROUP BY v.table_no
+        """,
+        (target,),
+    )
+    if rows:
+        db.execute_many(
+            """
+            INSERT INTO dl_mirror_status (table_no, target, state, publish_from, mirrored_version, checkpoint_version,
+                                          attempts, updated_ms)
+            VALUES (?, ?, 'PENDING', ?, ?, -1, 0, ?) ON CONFLICT DO NOTHING
+            """,
+            [(table_no, target, first, first - 1, now_ms) for table_no, first in rows],
+        )
+
+
+def write(db: Database, target: str, updates: Sequence[StatusUpdate], now_ms: int) -> None:
+    """Record what became of tables. A row that another worker has moved further is left as it is."""
+    db.execute_many(
+        """
+        UPDATE dl_mirror_status
+        SET state = ?, mirrored_version = ?, attempts = ?, last_error = ?, fenced_by = ?, updated_ms = ?
+        WHERE table_no = ? AND target = ? AND mirrored_version <= ?
+        """,
+        [
+            (u.state, u.mirrored, u.attempts, u.last_error, u.fenced_by, now_ms, u.table_no, target, u.mirrored)
+            for u in updates
+        ],
+    )
+
+
+def write_checkpoint(db: Database, target: str, table_no: int, version: int) -> None:
+    """Record the newest checkpoint of a table; it only grows."""
+    db.execute(
+        "UPDATE dl_mirror_status SET checkpoint_version = ? WHERE table_no = ? AND target = ? AND checkpoint_version < ?",
+        (version, table_no, target, version),
+    )

@@ -1,0 +1,309 @@
+"""The mirror's step: what SQL says is missing is rendered, published and recorded. Service and client run the same one.
+
+One thread reads and renders, because both are bound to one core; others put the bytes, each for one table, so that
+tables wait for storage side by side. A slow table keeps only itself busy: a step goes on without it and takes in its
+result later. Nothing rests on commit events: a step asks SQL what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+
+from deltalakedb.catalog import Catalog, MirrorProgress, VersionActions
+from deltalakedb.database import Database, Pool
+from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
+from deltalakedb.objectstore import ObjectStore
+from deltalakedb.objectstore.identity import claim_root, foreign_log, log_object
+
+from . import status
+from .places import Place, Places
+from .publish import Published, Rendered, is_there, publish
+from .repair import rendered, repair
+from .slices import Slice, wanted, within
+from .status import MirrorState, StatusUpdate
+from .threads import Threads
+
+logger = logging.getLogger(__name__)
+
+SLICE_VERSIONS = 128
+"""Versions of one table that a step publishes at most."""
+STEP_ACTIONS = 20_000
+"""File actions that a step holds at most (but at least one version)."""
+PATIENCE_SECONDS = 1.0
+"""How long a step waits for its slowest table."""
+CLOSE_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 60.0
+FENCED_SECONDS = 30.0
+"""How often a fenced table is looked at again: whoever is in the way may have gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What one step did, and how far behind the target is after it."""
+
+    published: int
+    """Versions of all tables that were published."""
+    versions_behind: int
+    """Versions that are committed and not published; those of fenced tables count."""
+    seconds_behind: float
+    """Age of the oldest of them; 0: there is none."""
+    failed: int
+    """Tables that wait for another attempt."""
+    fenced: int
+    more: bool
+    """Whether another step has something to do right now."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """Versions of one table on their way."""
+
+    table: MirrorProgress
+    first: int
+    before: Rendered | None = None
+    """The version before the first, where it has yet to be seen that it is in its place."""
+    commits: list[Rendered] = field(default_factory=list)
+    error: TxnLogError | None = None
+    """What kept further versions from being rendered."""
+
+
+class Mirror:
+    """Publishes the tables of one target. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        open_objects: Callable[[str], ObjectStore],
+        *,
+        target: str = status.IN_PLACE,
+        threads: int = 4,
+        secrets: Mapping[str, str] | None = None,
+        on_published: Callable[[Mapping[int, int]], None] = lambda versions: None,
+    ) -> None:
+        """`open_objects` opens the object store at a URI; `secrets` are values that no recorded error may show.
+
+        `on_published` is told the newest published version of each table that moved, by table_no.
+        """
+        self._pool = pool
+        self._open_objects = open_objects
+        self._target = target
+        self._secrets = dict(secrets or {})
+        self._threads = Threads(threads, "mirror")
+        self._on_published = on_published
+        self._places: Places | None = None
+        self._seen: dict[int, int] = {}
+        """Newest version of each table that this process has seen in its place."""
+        self._running: dict[int, tuple[_Job, Future[Published]]] = {}
+        self._not_before: dict[int, float] = {}
+        """When a table that failed is tried again."""
+        self._turn = 0
+
+    @property
+    def places(self) -> Places:
+        """The lake's stores. The first use makes the root this lake's, or raises `TxnLogMirrorError`."""
+        if self._places is None:
+            with self._pool.connection() as db:
+                lake = Catalog(db).lake()
+            if lake is None:
+                raise TxnLogMirrorError("the store holds no lake yet: run `deltalakedb migrate` first")
+            places = Places(lake.root, self._open_objects)
+            claim_root(places.root, lake.lake_id)
+            self._places = places
+        return self._places
+
+    def step(self) -> Progress:
+        """Publish a bounded part of what is missing.
+
+        Errors of single tables are recorded, and tried again after growing pauses. Raises `TxnLogMirrorError` if the
+        root is another lake's or the target cannot be served, and the errors of the database.
+        """
+        places = self.places
+        with self._pool.connection() as db:
+            catalog = Catalog(db)
+            if status.find_target(catalog, self._target).state == "PAUSED":
+                return Progress(published=0, versions_behind=0, seconds_behind=0.0, failed=0, fenced=0, more=False)
+            behind = self._behind(db, catalog)
+            jobs, more = self._read(db, catalog, [table for table in behind if self._free(table)])
+        for job in jobs:
+            future = self._threads.submit(_publish, self._pool, places, job)
+            self._running[job.table.table_no] = (job, future)
+        if self._running:
+            wait([future for _, future in self._running.values()], PATIENCE_SECONDS)
+        return self._collect(behind, more=more)
+
+    def close(self) -> None:
+        """Wait a few seconds for what is on its way, and record it. What is not recorded is found again later."""
+        self._threads.close()
+        if self._running:
+            wait([future for _, future in self._running.values()], CLOSE_SECONDS)
+            try:
+                self._collect([], more=False)
+            except TxnLogError:
+                logger.warning("the last published versions could not be recorded", exc_info=True)
+
+    def _behind(self, db: Database, catalog: Catalog) -> list[MirrorProgress]:
+        """Tables that lack versions; each has a status row after this."""
+        behind = catalog.progress(self._target, behind=True)
+        if any(table.status is None for table in behind):
+            status.add_missing(db, self._target, _now_ms())
+            behind = catalog.progress(self._target, behind=True)
+        return [table for table in behind if table.state != "IMPORTING"]
+
+    def _free(self, table: MirrorProgress) -> bool:
+        return (
+            table.status is not None
+            and table.table_no not in self._running
+            and self._not_before.get(table.table_no, 0.0) <= time.monotonic()
+        )
+
+    def _read(self, db: Database, catalog: Catalog, tables: Sequence[MirrorProgress]) -> tuple[list[_Job], bool]:
+        """The jobs of this step, and whether it leaves something that the next one could begin with at once."""
+        # Where not all fit in one step, another table is first each time.
+        self._turn = (self._turn + 1) % max(1, len(tables))
+        turned = [*tables[self._turn :], *tables[: self._turn]]
+        full = [wanted(table, self._seen.get(table.table_no), SLICE_VERSIONS) for table in turned]
+        missing = [each for each in full if each.last >= each.first]
+        jobs = [_Job(table=each.table, first=each.first) for each in full if each.last < each.first]
+        if missing:
+            with db.snapshot():
+                sizes = db.query(
+                    "SELECT a.table_no, a.version, a.added_files + a.removed_files "
+                    "FROM ROWS(?) AS w (table_no BIGINT, first BIGINT, last BIGINT) CROSS JOIN dl_table_versions a "
+                    "WHERE a.table_no = w.table_no AND a.version BETWEEN w.first AND w.last",
+                    [[each.rows for each in missing]],
+                )
+                taken = within(missing, {(table, version): size for table, version, size in sizes}, STEP_ACTIONS)
+                versions = catalog.versions([each.rows for each in taken])
+            by_table: dict[int, list[VersionActions]] = {}
+            for version in versions:
+                by_table.setdefault(version.row.table_no, []).append(version)
+            jobs += [_job(each, by_table.get(each.table.table_no, [])) for each in taken]
+        return jobs, sum(each.table.version - each.first + 1 for each in missing) > sum(len(j.commits) for j in jobs)
+
+    def _collect(self, behind: Sequence[MirrorProgress], *, more: bool) -> Progress:
+        """Take in the jobs that are done, and record them in one SQL transaction."""
+        done = [(job, future) for job, future in self._running.values() if future.done()]
+        updates = [self._update(job, future.result()) for job, future in done]
+        if updates:
+            with self._pool.connection() as db:
+                status.write(db, self._target, updates, _now_ms())
+            for (job, future), update in zip(done, updates, strict=True):
+                # After an error it may be that nothing at all could be seen, the version before the first included.
+                if job.before is None or future.result().error is None or future.result().done:
+                    self._seen[update.table_no] = update.mirrored
+                del self._running[update.table_no]
+            self._on_published({update.table_no: update.mirrored for update in updates})
+        published = {job.table.table_no: future.result().done for job, future in done}
+        states = {update.table_no: update.state for update in updates}
+        now = _now_ms()
+        versions = ages = failed = fenced = 0
+        for table in behind:
+            state = states.get(table.table_no) or (table.status.state if table.status else MirrorState.PENDING)
+            failed += state == MirrorState.FAILED
+            fenced += state == MirrorState.FENCED
+            missing = table.version - max(self._seen.get(table.table_no, -1), _mirrored(table))
+            versions += max(0, missing)
+            if missing > 0:
+                ages = max(ages, now - (table.next_time_ms if table.next_time_ms is not None else table.time_ms))
+        return Progress(
+            published=sum(published.values()),
+            versions_behind=versions,
+            seconds_behind=ages / 1000,
+            failed=failed,
+            fenced=fenced,
+            more=more and any(published.values()),
+        )
+
+    def _update(self, job: _Job, published: Published) -> StatusUpdate:
+        """What one job means for the table: its new status, and when it is tried again."""
+        table = job.table
+        mirrored = job.first - 1 + published.done
+        error = published.error or job.error
+        if error is None:
+            self._not_before.pop(table.table_no, None)
+            state = MirrorState.SUCCEEDED if mirrored >= table.version else MirrorState.IN_FLIGHT
+            return StatusUpdate(table_no=table.table_no, state=state, mirrored=mirrored)
+        told = redacted(str(error), self._secrets)
+        attempts = 1 + (table.status.attempts if table.status is not None and not published.done else 0)
+        where = {"table": table.name, "target": self._target, "version": mirrored + 1, "attempts": attempts}
+        if isinstance(error, TxnLogTableFencedError):
+            if table.status is None or table.status.state != MirrorState.FENCED:
+                logger.error("table %r is fenced: %s", table.name, told, extra=where)
+            self._not_before[table.table_no] = time.monotonic() + FENCED_SECONDS
+            return StatusUpdate(
+                table_no=table.table_no,
+                state=MirrorState.FENCED,
+                mirrored=mirrored,
+                attempts=attempts,
+                last_error=told,
+                fenced_by=told,
+            )
+        pause = min(MAX_BACKOFF_SECONDS, 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.25)
+        logger.warning("table %r could not be published, again in %.0f s: %s", table.name, pause, told, extra=where)
+        self._not_before[table.table_no] = time.monotonic() + pause
+        return StatusUpdate(
+            table_no=table.table_no, state=MirrorState.FAILED, mirrored=mirrored, attempts=attempts, last_error=told
+        )
+
+
+def _job(each: Slice, versions: Sequence[VersionActions]) -> _Job:
+    """Render a slice. What cannot be rendered ends it: the versions before it are published all the same."""
+    job = _Job(table=each.table, first=each.first)
+    _, first, last = each.rows
+    for expected, version in zip(range(first, last + 1), versions, strict=False):
+        try:
+            if version.row.version != expected:
+                break
+            commit = rendered(version)
+        except TxnLogError as error:
+            job.error = error
+            return job
+        except Exception as error:
+            # Whatever it is, it must not keep the other tables from being published.
+            logger.exception("version %s of table %r cannot be rendered", expected, each.table.name)
+            job.error = TxnLogMirrorError(f"version {expected} cannot be rendered: {type(error).__name__}: {error}")
+            return job
+        if expected < each.first:
+            job.before = commit
+        else:
+            job.commits.append(commit)
+    if not job.commits:
+        job.error = TxnLogMirrorError(f"SQL has no version {each.first} of a table whose head is {each.table.version}")
+    return job
+
+
+def _publish(pool: Pool, places: Places, job: _Job) -> Published:
+    """Publish one table's versions; runs in a thread of its own."""
+    try:
+        place = places.of(job.table.location)
+        if job.before is not None and not is_there(place.store, place.folder, job.before):
+            publish_from = job.table.status.publish_from if job.table.status is not None else 0
+            repair(pool, place, job.table.table_no, publish_from, job.before.version)
+        if job.first == 0 and job.commits:
+            _refuse_foreign_log(place, job)
+        return publish(place.store, place.folder, job.commits)
+    except TxnLogError as error:
+        return Published(0, error)
+    except Exception as error:
+        logger.exception("table %r cannot be published", job.table.name)
+        return Published(0, TxnLogMirrorError(f"{type(error).__name__} while publishing: {error}"))
+
+
+def _refuse_foreign_log(place: Place, job: _Job) -> None:
+    """A table of ours begins in an empty `_delta_log`, or in one that we began."""
+    found = log_object(place.store, place.folder)
+    if found is not None and not is_there(place.store, place.folder, job.commits[0]):
+        raise TxnLogTableFencedError(str(foreign_log(place.store, found, job.table.name)))
+
+
+def _mirrored(table: MirrorProgress) -> int:
+    return -1 if table.status is None else table.status.mirrored_version
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,199 @@
+"""What a mirror does beside publishing, in one thread of its own: checkpoints and the watermark document.
+
+Neither ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and all checkpoints of a
+target together take at most `CHECKPOINT_SHARE` of the time, the table that is furthest past its interval first. At high
+rates there are so fewer and larger steps between checkpoints, and publishing keeps its core.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from deltalakedb.catalog import Catalog
+from deltalakedb.database import Database, Pool
+from deltalakedb.errors import TxnLogError, TxnLogTableNotFoundError
+
+from . import properties, status, watermark
+from .places import Places
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SHARE = 0.1
+"""Share of the time that checkpoints may take."""
+MAX_PAUSE_SECONDS = 300.0
+RETRY_SECONDS = 30.0
+"""How long a table whose checkpoint failed is left alone."""
+WATERMARK_SECONDS = 0.25
+"""Least time between two writes of the watermark document."""
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Table:
+    """What the thread knows of one table."""
+
+    table_id: str
+    location: str
+    interval: int
+    checkpoint: int
+    published: int
+    not_before: float = 0.0
+
+    @property
+    def due(self) -> float:
+        """Intervals since the last checkpoint: a checkpoint is due from 1 on. Version 0 alone is not worth one."""
+        return (self.published - max(self.checkpoint, 0)) / self.interval
+
+
+class Upkeep:
+    """The thread. `published` is called by whoever publishes; the thread starts at the first call."""
+
+    def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = status.IN_PLACE) -> None:
+        self._pool = pool
+        self._open_places = places
+        self._target = target
+        self._told: dict[int, int] = {}
+        self._tables: dict[int, _Table] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+        self._watermark_due = False
+        self._watermark_at = 0.0
+        self._checkpoint_at = 0.0
+
+    def published(self, versions: Mapping[int, int]) -> None:
+        """Take note of the newest published versions, by table_no."""
+        with self._lock:
+            self._told.update(versions)
+        self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write the last watermark and end; a checkpoint under way is waited for a few seconds, then abandoned."""
+        self._stop = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            stopping = self._stop
+            try:
+                self._note()
+                self._write_watermark(now=stopping)
+                if stopping:
+                    return
+                self._write_checkpoint()
+            except TxnLogError as error:
+                logger.warning("upkeep of the mirror pauses: %s", error)
+                if stopping:
+                    return
+                self._wake.wait(1.0)
+            except Exception:
+                logger.exception("upkeep of the mirror failed")
+                if stopping:
+                    return
+                self._wake.wait(1.0)
+            if not self._stop:
+                self._wake.wait(self._pause())
+                self._wake.clear()
+
+    def _note(self) -> None:
+        """Take over what was told, and read what is not known yet of the tables it is about."""
+        with self._lock:
+            told, self._told = self._told, {}
+        if not told:
+            return
+        self._watermark_due = True
+        try:
+            unknown = told.keys() - self._tables.keys()
+            if unknown:
+                with self._pool.connection() as db:
+                    self._tables.update(_read_tables(db, self._target, sorted(unknown)))
+        except TxnLogError:
+            with self._lock:
+                self._told = told | self._told
+            raise
+        for table_no, version in told.items():
+            if table_no in self._tables:
+                self._tables[table_no].published = max(self._tables[table_no].published, version)
+
+    def _write_watermark(self, *, now: bool) -> None:
+        if not self._watermark_due or (not now and time.monotonic() < self._watermark_at):
+            return
+        places = self._open_places()
+        with self._pool.connection() as db:
+            document = watermark.load(db, self._target)
+        watermark.write(places.root, document)
+        self._watermark_due = False
+        self._watermark_at = time.monotonic() + WATERMARK_SECONDS
+
+    def _write_checkpoint(self) -> None:
+        """One checkpoint, if one is due and the pace allows it."""
+        began = time.monotonic()
+        due = [(n, t) for n, t in self._tables.items() if t.due >= 1 and t.not_before <= began]
+        if not due or began < self._checkpoint_at:
+            return
+        table_no, table = max(due, key=lambda item: item[1].due)
+        # Not part of what it takes: pyarrow's import, which a short-lived client may never need here.
+        from .checkpoint import checkpoint
+
+        began = time.monotonic()
+        try:
+            version = table.published
+            place = self._open_places().of(table.location)
+            with self._pool.connection() as db:
+                if checkpoint(db, place, table.table_id, version):
+                    status.write_checkpoint(db, self._target, table_no, version)
+                table.interval = _interval(db, table.table_id)
+            # One that could not be named stays where it is; the next interval brings another.
+            table.checkpoint = version
+        except TxnLogTableNotFoundError:
+            del self._tables[table_no]
+        except TxnLogError as error:
+            table.not_before = began + RETRY_SECONDS
+            logger.warning(
+                "no checkpoint of %s at version %s: %s",
+                table.location,
+                table.published,
+                error,
+                extra={"table": table_no},
+            )
+        finally:
+            took = time.monotonic() - began
+            self._checkpoint_at = began + took + min(took * (1 / CHECKPOINT_SHARE - 1), MAX_PAUSE_SECONDS)
+
+    def _pause(self) -> float:
+        """Seconds until there may be something to do without being woken."""
+        now = time.monotonic()
+        waits = [60.0]
+        if self._watermark_due:
+            waits.append(self._watermark_at - now)
+        waits += [max(t.not_before, self._checkpoint_at) - now for t in self._tables.values() if t.due >= 1]
+        return max(0.01, min(waits))
+
+
+def _read_tables(db: Database, target: str, numbers: list[int]) -> dict[int, _Table]:
+    wanted = set(numbers)
+    return {
+        table.table_no: _Table(
+            table_id=table.table_id,
+            location=table.location,
+            interval=_interval(db, table.table_id),
+            checkpoint=-1 if table.status is None else table.status.checkpoint_version,
+            published=-1 if table.status is None else table.status.mirrored_version,
+        )
+        for table in Catalog(db).progress(target)
+        if table.table_no in wanted and table.state != "DROPPED"
+    }
+
+
+def _interval(db: Database, table_id: str) -> int:
+    return properties.checkpoint_interval(Catalog(db).table(table_id=table_id).metadata.configuration)

@@ -1,0 +1,90 @@
+"""From settings to a mirror with its upkeep: what service and client have in common. The mirror's composition root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from deltalakedb.catalog import Catalog, LakeInfo
+from deltalakedb.database import Pool, open_database
+from deltalakedb.database.schema import verify_schema
+from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.objectstore import ObjectStore, open_object_store
+from deltalakedb.settings import Settings
+
+from . import status
+from .lock import StepLock
+from .step import Mirror, Progress
+from .upkeep import Upkeep
+
+LOCAL_THREADS = 4
+REMOTE_THREADS = 32
+"""An object store takes milliseconds for a put, so that many tables have to wait side by side."""
+
+
+class Worker:
+    """A mirror of one target, its upkeep, and what they stand on. Used by one thread at a time."""
+
+    def __init__(self, settings: Settings, *, target: str = status.IN_PLACE) -> None:
+        """Raises `TxnLogConfigError` if there is no lake in the store or the settings name another root than its own,
+        `TxnLogHaltedError` if its SQL schema is not that of this release."""
+        self.pool = Pool(lambda: open_database(settings.address))
+        try:
+            self.lake = _lake(self.pool, settings)
+        except BaseException:
+            self.pool.close()
+            raise
+        storage = settings.storage
+        options = storage.values
+        self._target = target
+
+        def open_objects(uri: str) -> ObjectStore:
+            return open_object_store(uri, options if urlsplit(uri).scheme == "s3" else None)
+
+        self.mirror = Mirror(
+            self.pool,
+            open_objects,
+            target=target,
+            threads=REMOTE_THREADS if urlsplit(self.lake.root).scheme == "s3" else LOCAL_THREADS,
+            secrets=settings.secrets,
+            on_published=lambda versions: self.upkeep.published(versions),
+        )
+        self.upkeep = Upkeep(self.pool, lambda: self.mirror.places, target=target)
+        self.lock = StepLock(Path(f"{settings.address.path}.mirror.lock")) if settings.address.path else None
+
+    def step(self, timeout: float) -> Progress | None:
+        """The mirror's step; None if another process was at it for `timeout` seconds."""
+        if self.lock is None:
+            return self.mirror.step()
+        with self.lock.hold(timeout) as held:
+            return self.mirror.step() if held else None
+
+    def close(self) -> None:
+        """Record what is on its way, write the last watermark, free connections."""
+        self.mirror.close()
+        self.upkeep.close()
+        self.pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _lake(pool: Pool, settings: Settings) -> LakeInfo:
+    with pool.connection() as db:
+        verify_schema(db)
+        lake = Catalog(db).lake()
+    if lake is None:
+        raise TxnLogConfigError(f"{settings.address} holds no lake yet: run `deltalakedb migrate` first")
+    if settings.root_uri is not None and settings.root_uri.rstrip("/") != lake.root.rstrip("/"):
+        raise TxnLogConfigError(
+            f"the settings name the root {settings.root_uri}, but this lake's is {lake.root}: correct --root "
+            "(DELTALAKEDB_ROOT), or leave it out"
+        )
+    return lake
