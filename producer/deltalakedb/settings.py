@@ -169,7 +169,7 @@ def load_settings(*, config: Path | str | None = None, **arguments: Any) -> Sett
         raise TxnLogConfigError(f"the settings cannot be read: {type(error).__name__}: {error}") from None
     # Of the class itself, so that it can be pickled; with absolute paths, so that it stays the same lake elsewhere.
     values = dict(settings) | {"store": SecretStr(_absolute(settings.location, settings.store.get_secret_value()))}
-    return Settings.model_construct(_fields_set=settings.model_fields_set | {"store"}, **values)
+    return Settings.model_construct(_fields_set=settings.model_fields_set, **values)
 
 
 def parse_root(text: str) -> str:

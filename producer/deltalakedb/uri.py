@@ -122,6 +122,16 @@ def store_uri(text: str, environment: Mapping[str, str] | None = None) -> StoreU
     return parsed
 
 
+def lake_uri(address: StoreAddress) -> str:
+    """A URI that parses to `address`. It holds the password: never show it."""
+    if address.path is not None:
+        return str(address)
+    parameters = dict(address.parameters)
+    database = parameters.pop("dbname", "")
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    return f"postgresql:///{quote(database, safe='')}?schema={address.schema}" + (f"&{query}" if query else "")
+
+
 def _deltasql(rest: str, variables: Mapping[str, str]) -> StoreUri:
     path, query = _query(rest, variables)
     engine, _, path = path.partition("/")

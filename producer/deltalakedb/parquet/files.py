@@ -151,7 +151,7 @@ class LocalFiles:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise TxnLogObjectStoreError(f"cannot {what} {path!r} in {self._folder}: {reason}") from error
 
 

@@ -1,0 +1,385 @@
+"""A lake as users hold it: begins transactions, reads snapshots, settles unknown outcomes, waits for the mirror."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from .codec import HEADER_CHUNK, HEADER_OUTCOME, HEADER_TXN, encode
+from .errors import TxnLogConfigError, TxnLogValidationError
+from .eventlog import Message
+from .events import AppTransaction, Cancel, Control, Outcome
+from .ids import is_txn_id, new_txn_id
+from .results import Result
+from .session import Session
+from .settings import Settings, load_settings
+from .snapshot import Snapshot, TableSnapshot
+from .syncing import wait_for_mirror
+from .transaction import Transaction, Wait
+from .uri import DeltaTableUri, LakeDirectory, StoreUri, lake_uri, parse_uri
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from .delta_types import StructType
+
+App = tuple[str, int]
+"""An application's id and its own transaction number."""
+
+
+class Lake:
+    """A connection to one lake. Thread-safe; picklable (as its settings); connects anew in a forked process.
+
+    Reads outside a transaction (`table`, `snapshot`) are consistent but not protected: nothing keeps others from
+    changing what was read before it is used. Read through `tx.table()` where that matters.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._closed = False
+        self._lock = threading.Lock()
+        self._open: Session | None = None
+        _lakes.add(self)
+
+    @property
+    def settings(self) -> Settings:
+        """What it was opened with."""
+        return self._settings
+
+    @property
+    def lake_id(self) -> str:
+        """The lake's own id."""
+        return self._open_session().lake.lake_id
+
+    @property
+    def root(self) -> str:
+        """Root URI under which new tables are made."""
+        return self._open_session().lake.root
+
+    def connected(self) -> Self:
+        """Connect now rather than at first use, so that now is said what is wrong."""
+        self._open_session()
+        return self
+
+    # Transactions.
+
+    def begin(
+        self,
+        *,
+        app: App | Iterable[App] | None = None,
+        user_metadata: str | Mapping[str, Any] | None = None,
+        isolation: str | None = None,
+        wait: Wait | None = None,
+        timeout: float | None = None,
+    ) -> Transaction:
+        """Begin a transaction over any tables of the lake. Costs nothing until it is used.
+
+        `app` names application transactions that this one stands for, (id, number): a number that is committed already
+        gives the first result again and changes nothing. `user_metadata` is kept in the history of every table.
+        `isolation` asks for at least that level (Serializable, WriteSerializable, SnapshotIsolation). `wait` and
+        `timeout` (seconds) are the defaults of `commit`.
+        """
+        settings = self._settings
+        return Transaction(
+            self,
+            self._open_session(),
+            apps=_apps(app),
+            user_metadata=user_metadata,
+            isolation=isolation,
+            wait=settings.wait if wait is None else wait,
+            timeout=settings.timeout if timeout is None else timeout,
+        )
+
+    def append(
+        self, name: str, data: Any, *, partition_by: Sequence[str] | str | None = None, **options: Any
+    ) -> Result:
+        """Append rows to one table in a transaction of its own; `options` as of `begin`."""
+        with self.begin(**options) as tx:
+            tx.stage_table(name, data, partition_by=partition_by)
+        return tx.result
+
+    def create_table(
+        self,
+        name: str,
+        schema: pa.Schema | StructType,
+        *,
+        partition_by: Sequence[str] | str = (),
+        properties: Mapping[str, str] | None = None,
+        location: str | None = None,
+        description: str | None = None,
+        if_absent: bool = True,
+    ) -> TableSnapshot:
+        """Create one table in a transaction of its own, as `Transaction.create_table`."""
+        with self.begin() as tx:
+            tx.create_table(
+                name,
+                schema,
+                partition_by=partition_by,
+                properties=properties,
+                location=location,
+                description=description,
+                if_absent=if_absent,
+            )
+        return self.table(name)
+
+    def outcome(self, txn_id: str) -> Outcome | None:
+        """The decision about a transaction, from any process, however long ago; None while there is none.
+
+        None may also mean that it never reached the log: `cancel` settles it.
+        """
+        session = self._open_session()
+        session.catch_up()
+        with session.catalog() as catalog:
+            return catalog.outcome(txn_id)
+
+    def cancel(self, txn_id: str, *, timeout: float | None = None) -> Outcome:
+        """Settle a transaction: one that is undecided becomes rejected for ever, of any other the decision is told.
+
+        Raises `TxnLogOutcomeUnknownError` if no answer came in time: ask again.
+        """
+        if not is_txn_id(txn_id):
+            raise TxnLogValidationError(f"{txn_id!r} is not a transaction id: a UUID in lower case")
+        session = self._open_session()
+        sender = session.sender
+        control = Control(
+            control_id=new_txn_id(),
+            lake_id=sender.lake_id,
+            client_id=sender.client_id,
+            outcome_partition=sender.outcome_partition,
+            command=Cancel(txn_id=txn_id),
+        )
+        message = Message(
+            encode(control),
+            (
+                (HEADER_TXN, control.control_id.encode()),
+                (HEADER_OUTCOME, str(sender.outcome_partition).encode()),
+                (HEADER_CHUNK, b"0/1"),
+            ),
+        )
+        seconds = self._settings.timeout if timeout is None else timeout
+        return session.outcomes.ask(txn_id, [message], seconds).result()
+
+    # Reading.
+
+    def tables(self) -> list[str]:
+        """Names of all tables, in order."""
+        session = self._open_session()
+        session.catch_up()
+        with session.catalog() as catalog:
+            return [info.name for info in catalog.tables()]
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of that name."""
+        session = self._open_session()
+        session.catch_up()
+        return session.known(name, fresh=True) is not None
+
+    def table(self, name: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableSnapshot:
+        """One table, as it is now or was at a version or time. Raises `TxnLogTableNotFoundError` if there is none of
+        that name, `TxnLogValidationError`, naming what there is, for a version or time that it does not have."""
+        session = self._open_session()
+        session.catch_up()
+        with session.catalog() as catalog:
+            info = catalog.table(name, version=version, timestamp_ms=_milliseconds(timestamp))
+        return TableSnapshot(session, info)
+
+    def version(self, name: str) -> int:
+        """The newest version of a table."""
+        return self.table(name).version
+
+    def snapshot(self, *, commit_seq: int | None = None, timestamp: datetime | None = None) -> Snapshot:
+        """All tables at one commit: the newest, the one of that number, or the newest not after that (aware) time.
+
+        Raises `TxnLogValidationError`, naming what there is, for a commit or time outside the lake's history.
+        """
+        if commit_seq is not None and timestamp is not None:
+            raise TxnLogValidationError("snapshot() takes either commit_seq= or timestamp=")
+        session = self._open_session()
+        session.catch_up()
+        with session.catalog() as catalog:
+            at = catalog.commit(commit_seq=commit_seq, timestamp_ms=_milliseconds(timestamp))
+        return Snapshot(session, at.commit_seq, at.time_ms)
+
+    def sync(
+        self,
+        tables: Sequence[str] | str | None = None,
+        *,
+        targets: Sequence[str] | str | None = None,
+        timeout: float = 30,
+    ) -> None:
+        """Wait until readers by path see what is committed now, of `tables` (all) on mirror `targets` (all active).
+
+        Raises `TxnLogTableFencedError` at once if a table is fenced, `TxnLogTimeoutError` saying what is missing.
+        """
+        names = [tables] if isinstance(tables, str) else tables
+        places = [targets] if isinstance(targets, str) else targets
+        wait_for_mirror(self._open_session(), names, places, timeout)
+
+    # Life.
+
+    def close(self) -> None:
+        """Free connections and threads. Outcomes that are still awaited become unknown. Idempotent."""
+        with self._lock:
+            self._closed = True
+            session, self._open = self._open, None
+        if session is not None:
+            session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Lake], tuple[Settings]]:
+        return (Lake, (self._settings,))
+
+    def __repr__(self) -> str:
+        where = self._settings.directory or self._settings.address
+        return f"<Lake {where}{', closed' if self._closed else ''}>"
+
+    def _open_session(self) -> Session:
+        session = self._open
+        if session is None:
+            with self._lock:
+                if self._closed:
+                    raise TxnLogConfigError(f"{self!r}: connect again")
+                session = self._open = self._open or Session(self._settings)
+        return session
+
+    def _forked(self) -> None:
+        """In a forked child: the connections are the parent's, and so may be the lock."""
+        if self._open is not None:
+            _inherited.append(self._open)
+        self._open = None
+        self._lock = threading.Lock()
+
+
+def connect(
+    uri: str | os.PathLike[str] | None = None,
+    *,
+    log: str | None = None,
+    root: str | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Lake:
+    """Open a lake: a directory (an embedded lake, made if it is not there) or a store's URI.
+
+    What is not given comes from the environment (`DELTALAKEDB_STORE`, ...) and then from what the store remembers;
+    without any of it the lake is `./lake`. `log` and `root` need to be given only to say which they must be. `options`
+    are further fields of `deltalakedb.settings.Settings`.
+
+    Raises `TxnLogUriError`, `TxnLogConfigError` for wrong or incomplete settings (a lake on a server is made by
+    `deltalakedb migrate`), `TxnLogMissingExtraError` if a library is missing, `TxnLogDatabaseError` if the store cannot be
+    reached.
+    """
+    if settings is None:
+        store = None if uri is None else os.fspath(uri)
+        settings = load_settings(store=store, log=log, root=root, **options)
+    elif uri is not None or log is not None or root is not None or options:
+        raise TxnLogConfigError("connect() takes either settings= or single settings")
+    if "store" not in settings.model_fields_set:
+        _say_where(settings)
+    return Lake(settings).connected()
+
+
+def begin(
+    uri: str | os.PathLike[str] | None = None,
+    *,
+    app: App | Iterable[App] | None = None,
+    user_metadata: str | Mapping[str, Any] | None = None,
+    isolation: str | None = None,
+    wait: Wait | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> Transaction:
+    """`connect` and `Lake.begin` in one call: the lake is closed when the `with` block of the transaction ends.
+
+    A program with more than one transaction connects once and begins them there.
+    """
+    lake = connect(uri, **options)
+    return Transaction(
+        lake,
+        lake._open_session(),
+        apps=_apps(app),
+        user_metadata=user_metadata,
+        isolation=isolation,
+        wait=lake.settings.wait if wait is None else wait,
+        timeout=lake.settings.timeout if timeout is None else timeout,
+        owns_lake=True,
+    )
+
+
+def open(uri: str | os.PathLike[str], **options: Any) -> Lake | TableSnapshot:
+    """What a URI names: one table as it is now, or a whole lake. `options` as of `connect`.
+
+    Raises `TxnLogUriError` for a URI that cannot be understood, `TxnLogTableNotFoundError` if there is no such table.
+    """
+    parsed = parse_uri(os.fspath(uri))
+    match parsed:
+        case DeltaTableUri(path):
+            raise TxnLogConfigError(
+                f"opening {path} by its path is not available yet: read it with deltalake, DuckDB, polars or Spark, or "
+                "open it through its lake (deltasql://...)"
+            )
+        case LakeDirectory():
+            return connect(uri, **options)
+        case StoreUri(address=address, table=table):
+            if address.engine == "duckdb":
+                raise TxnLogConfigError(
+                    "stores in DuckDB are not available yet: use deltasql://postgres or deltasql://sqlite"
+                )
+            if table is None:
+                return connect(uri, **options)
+            return connect(lake_uri(address), **options).table(table)
+
+
+def _apps(given: App | Iterable[App] | None) -> list[AppTransaction]:
+    if given is None:
+        return []
+    apps = [given] if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) else list(given)
+    found = []
+    for app in apps:
+        if not (isinstance(app, tuple) and len(app) == 2 and isinstance(app[0], str) and type(app[1]) is int):
+            raise TxnLogValidationError(f"app= is (application id, number) or a list of such pairs, not {app!r}")
+        found.append(AppTransaction(*app))
+    return found
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise TxnLogValidationError(f"timestamp={moment!r} has no time zone: give an aware one")
+    return int(moment.timestamp() * 1000)
+
+
+def _say_where(settings: Settings) -> None:
+    """Nobody chose the directory, so it is said where the lake lies: once."""
+    where = str(settings.directory)
+    if where not in _said:
+        _said.add(where)
+        sys.stderr.write(f"deltalakedb: the lake is {where}\n")
+
+
+_said: set[str] = set()
+_lakes: weakref.WeakSet[Lake] = weakref.WeakSet()
+_inherited: list[Session] = []
+"""Sessions of a parent process. Kept for ever: collecting one here would end its connections there."""
+
+
+def _after_fork() -> None:
+    for lake in list(_lakes):
+        lake._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

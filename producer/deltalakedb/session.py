@@ -1,0 +1,261 @@
+"""What a lake object holds open in one process: connections, caches, the thread that waits for outcomes."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Final
+
+from .catalog import Catalog, LakeInfo, TableInfo
+from .database import Pool, open_database
+from .database.schema import verify_schema
+from .delta_types import StructType, parse_schema
+from .embedded import CommitterStepper, MirrorStepper, open_committer, open_mirror
+from .errors import TxnLogConfigError, TxnLogError, TxnLogTableNotFoundError
+from .eventlog import EventLog, open_event_log
+from .events import Outcome
+from .objectstore import ObjectStore, open_object_store
+from .objectstore.identity import claim_root, foreign_log, log_object
+from .outcomes import Outcomes
+from .parquet import DataFileStores, TableShape
+from .publishing import Sender
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STEP_EVENTS: Final = 500
+"""Records that a step of the embedded committer decides at most."""
+_CATCH_UP_SECONDS: Final = 10.0
+
+
+class KnownTable:
+    """A table as it was when SQL was last asked: enough to write files for it and to say what they were written for."""
+
+    __slots__ = ("info", "schema", "shape")
+
+    def __init__(self, info: TableInfo) -> None:
+        self.info = info
+        self.schema: StructType = parse_schema(info.metadata.schema_string)
+        self.shape = TableShape(self.schema, info.metadata.partition_columns, info.metadata.configuration)
+
+
+class Session:
+    """Everything open. Thread-safe; belongs to the process that made it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.process = os.getpid()
+        self.engine_info = f"deltalakedb/{version('deltalakedb')}"
+        self.client_id = settings.client_id or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.storage = settings.storage
+        self.files = DataFileStores(self.storage)
+        self.window = threading.BoundedSemaphore(settings.window)
+        self._lock = threading.Lock()
+        self._tables: dict[str, KnownTable] = {}
+        self._claimed: set[str] = set()
+        self._log: EventLog | None = None
+        self._outcomes: Outcomes | None = None
+        self._mirror: MirrorStepper | None = None
+        self._closed = False
+        embedded = settings.address.engine != "postgres"
+        self.committer: CommitterStepper | None = open_committer(settings) if embedded else None
+        self.pool = Pool(lambda: open_database(settings.address))
+        try:
+            self.lake = self._verified()
+            self.catch_up()
+        except BaseException:
+            self.close()
+            raise
+        _open_sessions.add(self)
+
+    @contextmanager
+    def catalog(self) -> Iterator[Catalog]:
+        """A catalog over a connection of the pool."""
+        with self.pool.connection() as database:
+            yield Catalog(database)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Catalog]:
+        """A catalog whose every answer is about the same state."""
+        with self.pool.connection() as database, database.snapshot():
+            yield Catalog(database)
+
+    def known(self, name: str, *, fresh: bool = False) -> KnownTable | None:
+        """The table of that name, remembered or (`fresh`, or never asked before) asked of SQL; None if there is none.
+
+        What is remembered may be outdated: it says by id and versions what it knows, and the committer judges that.
+        """
+        found = None if fresh else self._tables.get(name)
+        if found is not None:
+            return found
+        try:
+            with self.catalog() as catalog:
+                info = catalog.table(name)
+        except TxnLogTableNotFoundError:
+            self._tables.pop(name, None)
+            return None
+        before = self._tables.get(name)
+        if before is not None and (
+            before.info.table_id,
+            before.info.metadata_version,
+            before.info.protocol_version,
+        ) == (
+            info.table_id,
+            info.metadata_version,
+            info.protocol_version,
+        ):
+            return before
+        found = self._tables[name] = KnownTable(info)
+        return found
+
+    def forget(self, name: str) -> None:
+        """Ask SQL about a table the next time."""
+        self._tables.pop(name, None)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The asker. The first use connects to the log."""
+        with self._lock:
+            if self._closed:
+                raise TxnLogConfigError("this lake object is closed; connect again")
+            if self._outcomes is None:
+                self._log = self._log or self._open_log()
+                deciding = None if self.committer is None else _Embedded(self)
+                self._outcomes = Outcomes(self._log, self._lookup, client_id=self.client_id, deciding=deciding)
+            return self._outcomes
+
+    @property
+    def sender(self) -> Sender:
+        """Who we are in events."""
+        return Sender(
+            lake_id=self.lake.lake_id,
+            root=self.lake.root,
+            client_id=self.client_id,
+            outcome_partition=self.outcomes.partition,
+        )
+
+    def catch_up(self) -> None:
+        """On an embedded lake, decide what the log has before SQL is asked; elsewhere a service does."""
+        if self.committer is None:
+            return
+        deadline = time.monotonic() + _CATCH_UP_SECONDS
+        while self.committer.try_step(STEP_EVENTS) and time.monotonic() < deadline:
+            pass
+
+    def mirror(self) -> MirrorStepper | None:
+        """The mirror to run in this process; None where a service does it, or the settings say so."""
+        if self.committer is None or self.settings.mirror == "off":
+            return None
+        with self._lock:
+            if self._mirror is None:
+                self._mirror = open_mirror(self.settings)
+            return self._mirror
+
+    def check_new_location(self, name: str, location: str) -> bool:
+        """Before a create is published: the root is this lake's, and nobody's `_delta_log` is where the table goes.
+
+        False if the table was made by somebody else a moment ago. Raises `TxnLogMirrorError` saying what is in the way.
+        """
+        root = self.lake.root
+        store: ObjectStore = open_object_store(root, self.storage.values)
+        if root not in self._claimed:
+            claim_root(store, self.lake.lake_id)
+            self._claimed.add(root)
+        if location.startswith(f"{root}/"):
+            folder = location.removeprefix(f"{root}/")
+        else:
+            store, folder = open_object_store(location, self.storage.values), ""
+        found = log_object(store, folder)
+        if found is None:
+            return True
+        if self.known(name, fresh=True) is not None:
+            return False
+        raise foreign_log(store, found, name)
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        for part in (self._outcomes, self._log, self.committer, self._mirror):
+            if part is not None:
+                part.close()
+        self.pool.close()
+        self.files.close()
+        _open_sessions.discard(self)
+
+    def _verified(self) -> LakeInfo:
+        """The lake in the store. Raises `TxnLogConfigError` if there is none, or the settings name another one."""
+        settings = self.settings
+        with self.pool.connection() as database:
+            verify_schema(database)
+            found = Catalog(database).lake()
+        if found is None:
+            raise TxnLogConfigError(f"{settings.address} holds no lake yet: run `deltalakedb migrate` first")
+        if settings.root_uri is not None and settings.root_uri.rstrip("/") != found.root.rstrip("/"):
+            raise TxnLogConfigError(
+                f"the settings name the root {settings.root_uri}, but this lake's is {found.root}: correct root "
+                "(DELTALAKEDB_ROOT), or leave it out"
+            )
+        if settings.log_address is not None and settings.log_address != found.log_address:
+            log = open_event_log(settings.log_address, options=settings.log_settings, client_id=self.client_id)
+            try:
+                if log.address != found.log_address:
+                    raise TxnLogConfigError(
+                        f"the settings name the log {log.address}, but this lake is written through "
+                        f"{found.log_address}: correct log (DELTALAKEDB_LOG), or leave it out"
+                    )
+            finally:
+                log.close()
+        return found
+
+    def _open_log(self) -> EventLog:
+        address = self.settings.log_address or self.lake.log_address
+        return open_event_log(address, options=self.settings.log_settings, client_id=self.client_id)
+
+    def _lookup(self, txn_ids: Sequence[str]) -> dict[str, Outcome]:
+        with self.catalog() as catalog:
+            return catalog.outcomes(txn_ids)
+
+
+class _Embedded:
+    """How the outcomes of an embedded lake come about: by the thread that waits for them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def step(self) -> bool | None:
+        assert self._session.committer is not None
+        decided = self._session.committer.try_step(STEP_EVENTS)
+        return None if decided is None else decided > 0
+
+    def mirror(self) -> None:
+        try:
+            mirror = self._session.mirror()
+            while mirror is not None and mirror.try_step():
+                pass
+        except TxnLogError as error:
+            logger.warning("what was committed is not mirrored yet, the next commit tries again: %s", error)
+
+
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At the end of the process: threads that still talk to the log or to SQL would be cut off in the middle."""
+    for session in list(_open_sessions):
+        if session.process == os.getpid():
+            session.close()
+
+
+atexit.register(_close_all)
