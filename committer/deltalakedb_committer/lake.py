@@ -36,7 +36,7 @@ def make_lake(settings: Settings) -> Made:
     Raises `TxnLogConfigError` if the log or root is not given for a new lake, or is another one than an existing
     lake remembers; `TxnLogHaltedError` if the log's streams have settings that correctness cannot rest on.
     """
-    database = open_database(settings.address)
+    database = open_database(settings.address, create=True)
     try:
         applied = migrate(database)
         store = SqlCommitStore(database)
