@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltalakedb.database import open_database
+from deltalakedb.database.schema import migrate, pending
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.eventlog import EventLog, Stream, open_event_log
 from deltalakedb.settings import Settings
-from deltalakedb_migrations import migrate, pending
 
 from .leadership import Heartbeat, Leadership, LockFile
 from .store import SqlCommitStore

@@ -1,13 +1,32 @@
 """The committer's store: all that is written to SQL, in one transaction per batch. Works on any `Database`.
 
 `SqlCommitStore` is the only writer of everything but `dl_mirror_status`. What differs between engines (COPY and
-pipelines, one writer at a time, durability settings) lies in the `Database` adapters, so one contract suite shows the
-same behaviour on all of them.
+pipelines, one writer at a time) lies in the `Database` adapters, so one contract suite shows the same behaviour on all
+of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from deltalakedb.catalog.records import columns
+from deltalakedb.database import Database
+from deltalakedb.database.schema import verify_schema
+from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
+
+from .durability import verify_durability
+from .loading import load, load_directory
+from .needs import Needs
+from .partitions import Partitions
+from .rows import COLUMNS, Batch, OutboxRow
+from .state import Lake, State
+
+IN_PLACE = "in-place"
+"""The mirror target that every lake has: the tables' own locations."""
+FIRST_RULE_SET = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +49,263 @@ class Cursor:
     rule_set: int
     published_position: int
     """Everything caused by records below is on the log."""
+
+
+class Remembered(NamedTuple):
+    """What a store knows of its lake, and connections need not be told."""
+
+    lake_id: str
+    root: str
+    log_address: str
+
+
+class Observation(NamedTuple):
+    """What a standby sees of the committer that leads."""
+
+    epoch: int
+    position: int
+    beat: int
+    released: bool
+    """The last one that led has stopped, and said so."""
+
+
+_CURSOR = tuple(Cursor.__dataclass_fields__)
+_HEADS = COLUMNS["dl_table_heads"]
+_FILES = COLUMNS["dl_live_files"]
+_FILE_COLUMNS = tuple("partition_no" if name == "partition_values" else name for name in _FILES)
+_OUTBOX = OutboxRow._fields
+
+_WRITE_HEADS = (
+    f"INSERT INTO dl_table_heads ({', '.join(_HEADS)}) SELECT {columns(_HEADS, 'k')} "
+    f"FROM ROWS(?) AS k ({', '.join(f'{name} BIGINT' for name in _HEADS)}) WHERE TRUE "
+    f"ON CONFLICT (table_no) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _HEADS[1:])}"
+)
+_ENDED = "ROWS(?) AS k (table_no BIGINT, version BIGINT, n BIGINT, removed_version BIGINT)"
+_COPY_ENDED = (
+    f"INSERT INTO dl_past_files ({', '.join(_FILE_COLUMNS)}, removed_version) "
+    f"SELECT {columns(_FILE_COLUMNS, 'f')}, k.removed_version FROM {_ENDED} CROSS JOIN dl_live_files f "
+    "WHERE f.table_no = k.table_no AND f.version = k.version AND f.n = k.n"
+)
+_DELETE_ENDED = (
+    f"DELETE FROM dl_live_files WHERE (table_no, version, n) IN (SELECT k.table_no, k.version, k.n FROM {_ENDED})"
+)
+
+
+class SqlCommitStore:
+    """One committer's connection to the store of its lake. Used by one thread at a time.
+
+    Every method raises `TxnLogDatabaseError` if the store fails; what it was to write is then not written, except that
+    after `TxnLogCommitUnknownError` only `cursor()`, on a connection that works, tells.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._partitions = Partitions()
+        self._lake: Lake | None = None
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        self._database.close()
+
+    def verify(self) -> None:
+        """Raise `TxnLogHaltedError` unless the schema is this release's and a commit is on disk when it is told."""
+        verify_schema(self._database)
+        verify_durability(self._database)
+
+    # The lake.
+
+    def remembered(self) -> Remembered | None:
+        """What the store knows of its lake; None if there is none in it yet."""
+        rows = self._database.query("SELECT lake_id, root, log_address FROM dl_lake")
+        return Remembered(*rows[0]) if rows else None
+
+    def init_lake(
+        self,
+        *,
+        lake_id: str,
+        root: str,
+        log_address: str,
+        stream_identity: str,
+        position: int,
+        fence: bool,
+        created_ms: int,
+    ) -> str:
+        """Make the lake, if the store has none; the id of the lake that is there now.
+
+        `position` is the first record of the staged stream, `stream_identity` that stream's. Safe to repeat, and to
+        run from many processes at once: one of them makes the lake. Raises `TxnLogConfigError` if the store's lake has
+        another root or log.
+        """
+        with self._database.transaction():
+            made = self._database.execute(
+                "INSERT INTO dl_lake (lake_id, root, log_address, created_ms, fence) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                [lake_id, root, log_address, created_ms, fence],
+            )
+            if made:
+                cursor = Cursor(
+                    epoch=0,
+                    position=position,
+                    stream_identity=stream_identity,
+                    last_event_hash=None,
+                    commit_seq=0,
+                    time_ms=0,
+                    next_table_no=1,
+                    rule_set=FIRST_RULE_SET,
+                    published_position=position,
+                )
+                self._database.insert("dl_committer_position", ("lake_id", *_CURSOR), [(lake_id, *astuple(cursor))])
+                self._database.insert(
+                    "dl_committer_heartbeat",
+                    ("lake_id", "epoch", "holder", "beat", "released"),
+                    [(lake_id, 0, "", 0, True)],
+                )
+                self._database.insert(
+                    "dl_mirror_targets",
+                    ("target", "kind", "root", "state", "added_seq"),
+                    [(IN_PLACE, "in-place", None, "ACTIVE", 0)],
+                )
+        known = self.remembered()
+        if known is None:
+            raise TxnLogHaltedError("LAKE_MISSING", "the lake was deleted from the store while it was made: try again")
+        for what, ours, theirs in (("root", root, known.root), ("log", log_address, known.log_address)):
+            if ours != theirs:
+                raise TxnLogConfigError(
+                    f"the store holds the lake {known.lake_id} with the {what} {theirs}, and not {ours}: "
+                    "correct the settings, or name another store"
+                )
+        return known.lake_id
+
+    def lake(self) -> Lake:
+        """What never changes about the lake. Raises `TxnLogConfigError` if there is none."""
+        if self._lake is None:
+            rows = self._database.query("SELECT lake_id, root, fence FROM dl_lake")
+            if not rows:
+                raise TxnLogConfigError("the store holds no lake yet: run `deltalakedb migrate` first")
+            lake_id, root, fence = rows[0]
+            self._lake = Lake(lake_id=lake_id, root=root, fence=fence)
+        return self._lake
+
+    # Who writes, and from where.
+
+    def cursor(self) -> Cursor:
+        """The cursor as it is stored now."""
+        return self._cursor(f"SELECT {', '.join(_CURSOR)} FROM dl_committer_position WHERE lake_id = ?")
+
+    def take_over(self, holder: str) -> Cursor:
+        """Become the one committer that may write: a new epoch. Everybody else's next write is fenced."""
+        self._partitions = Partitions()
+        lake_id = self.lake().lake_id
+        with self._database.transaction():
+            cursor = self._cursor(
+                f"UPDATE dl_committer_position SET epoch = epoch + 1 WHERE lake_id = ? RETURNING {', '.join(_CURSOR)}"
+            )
+            self._database.submit(
+                "UPDATE dl_committer_heartbeat SET epoch = ?, holder = ?, beat = 0, released = ? WHERE lake_id = ?",
+                [cursor.epoch, holder, False, lake_id],
+            )
+        return cursor
+
+    def heartbeat(self, epoch: int) -> None:
+        """Give a sign of life. Raises `TxnLogFencedError` if `epoch` is not the newest any more."""
+        self._own_row("beat = beat + 1", epoch)
+
+    def release(self, epoch: int) -> None:
+        """Say that nobody leads. Raises `TxnLogFencedError` if `epoch` is not the newest any more."""
+        self._own_row("released = (1 = 1)", epoch)
+
+    def observe(self) -> Observation:
+        """What a standby watches."""
+        rows = self._database.query(
+            "SELECT p.epoch, p.position, h.beat, h.released FROM dl_committer_position p "
+            "JOIN dl_committer_heartbeat h ON h.lake_id = p.lake_id WHERE p.lake_id = ?",
+            [self.lake().lake_id],
+        )
+        return Observation(*rows[0])
+
+    # Batches.
+
+    def load_directory(self, state: State) -> None:
+        """Enter every table into `state`, without heads."""
+        load_directory(self._database, state)
+
+    def load(self, needs: Needs, state: State) -> None:
+        """Load what `needs` names and `state` has not got; what staged chunks name is added to `needs`."""
+        load(self._database, needs, state)
+
+    def write(self, cursor: Cursor, batch: Batch, new: Cursor) -> None:
+        """Write a batch and move the cursor, in one SQL transaction.
+
+        Raises `TxnLogFencedError`, and writes nothing, unless the stored cursor is at the epoch and position of
+        `cursor`; `TxnLogHaltedError` (`LIVE_FILE_MISSING`), and writes nothing, if a file that ends is not live.
+        """
+        try:
+            with self._database.transaction():
+                self._move(cursor, new)
+                self._write(batch)
+                # From the old mark on: what lies below it is gone, and its dead index entries need not be walked over.
+                self._database.submit(
+                    "DELETE FROM dl_outbox WHERE position >= ? AND position < ?",
+                    [cursor.published_position, new.published_position],
+                )
+        except BaseException:
+            self._partitions = Partitions()
+            raise
+
+    def outbox(self) -> list[OutboxRow]:
+        """What is not known to be on the log, in order."""
+        rows = self._database.query(f"SELECT {', '.join(_OUTBOX)} FROM dl_outbox ORDER BY position, n")
+        return [
+            OutboxRow(position, n, stream, partition, msgspec.json.decode(headers, type=dict[str, bytes]), payload)
+            for position, n, stream, partition, headers, payload in rows
+        ]
+
+    def _move(self, cursor: Cursor, new: Cursor) -> None:
+        moved = self._database.execute(
+            f"UPDATE dl_committer_position SET {', '.join(f'{name} = ?' for name in _CURSOR)} "
+            "WHERE lake_id = ? AND epoch = ? AND position = ?",
+            [*astuple(new), self.lake().lake_id, cursor.epoch, cursor.position],
+        )
+        if moved != 1:
+            raise TxnLogFencedError(
+                f"another committer took over from epoch {cursor.epoch} at position {cursor.position}: "
+                "nothing was written"
+            )
+
+    def _write(self, batch: Batch) -> None:
+        finished = set(batch.finished_chunks)
+        for table, rows in batch.inserts.items():
+            if table == "dl_live_files":
+                files, partitions = self._partitions.number(self._database, rows)
+                self._database.insert("dl_partitions", ("table_no", "partition_no", "partition_values"), partitions)
+                self._database.insert(table, _FILE_COLUMNS, files)
+            elif table == "dl_staged_chunks":
+                self._database.insert(table, COLUMNS[table], [row for row in rows if row[0] not in finished])
+            else:
+                self._database.insert(table, COLUMNS[table], rows)
+        if batch.heads:
+            self._database.submit(_WRITE_HEADS, [list(batch.heads.values())])
+        if batch.superseded:
+            self._database.submit(_COPY_ENDED, [batch.superseded])
+            ended = self._database.execute(_DELETE_ENDED, [batch.superseded])
+            if ended != len(batch.superseded):
+                raise TxnLogHaltedError(
+                    "LIVE_FILE_MISSING",
+                    f"{len(batch.superseded)} files end in this batch, but only {ended} of them are live in SQL: rows "
+                    "were changed behind the committer's back. Nothing was written; restore the store from its backup",
+                )
+        if finished:
+            self._database.submit("DELETE FROM dl_staged_chunks WHERE txn_id = ANY(?)", [sorted(finished)])
+        outbox = [(*row[:4], msgspec.json.encode(row.headers).decode(), row.payload) for row in batch.outbox]
+        self._database.insert("dl_outbox", _OUTBOX, outbox)
+
+    def _cursor(self, statement: str) -> Cursor:
+        rows = self._database.query(statement, [self.lake().lake_id])
+        return Cursor(**dict(zip(_CURSOR, rows[0], strict=True)))
+
+    def _own_row(self, change: str, epoch: int) -> None:
+        touched = self._database.execute(
+            f"UPDATE dl_committer_heartbeat SET {change} WHERE lake_id = ? AND epoch = ?", [self.lake().lake_id, epoch]
+        )
+        if touched != 1:
+            raise TxnLogFencedError(f"another committer took over from epoch {epoch}")
