@@ -125,14 +125,16 @@ def _load_heads(database: Database, tables: Sequence[TableState]) -> None:
             by_number[table_no].domains[in_force.domain] = in_force
 
 
-def _load_apps(database: Database, lowest: dict[str, int], state: State) -> set[str]:
-    """Committed application versions; the transactions they were committed by."""
-    if not lowest:
+def _load_apps(database: Database, named: dict[str, set[int]], state: State) -> set[str]:
+    """The first committed version at or above each one named; the transactions they were committed by."""
+    if not named:
         return set()
     rows = database.query(
         "SELECT a.app_id, a.app_version, a.txn_id FROM ROWS(?) AS k (app_id TEXT, app_version BIGINT) "
-        "CROSS JOIN dl_app_transactions a WHERE a.app_id = k.app_id AND a.app_version >= k.app_version",
-        [list(lowest.items())],
+        "CROSS JOIN dl_app_transactions a WHERE a.app_id = k.app_id AND a.app_version = ("
+        "SELECT min(x.app_version) FROM dl_app_transactions x "
+        "WHERE x.app_id = k.app_id AND x.app_version >= k.app_version)",
+        [[(app_id, version) for app_id, versions in named.items() for version in versions]],
     )
     for app_id, app_version, txn_id in rows:
         state.apps.setdefault(app_id, {})[app_version] = txn_id

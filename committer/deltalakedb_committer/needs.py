@@ -55,9 +55,9 @@ class Needs:
     chunked: set[str] = field(default_factory=set)
     """Those of `txn_ids` that come in several chunks: what is staged of them is needed, and in turn what that names
     (`add_content` of each staged chunk), because the batch may bring the last one."""
-    apps: dict[str, int] = field(default_factory=dict)
-    """Per app id the lowest application version that is named. The first decisions of the transactions found are
-    needed too."""
+    apps: dict[str, set[int]] = field(default_factory=dict)
+    """Per app id the application versions that are named: of each the first committed one at or above it is needed,
+    and the first decision of its transaction."""
     tables: dict[TableKey, TableNeeds] = field(default_factory=dict)
 
 
@@ -89,9 +89,7 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
 def add_content(needs: Needs, content: Content) -> None:
     """Add what one chunk's content names to `needs`."""
     for app in content.apps:
-        lowest = needs.apps.get(app.app_id)
-        if lowest is None or app.version < lowest:
-            needs.apps[app.app_id] = app.version
+        needs.apps.setdefault(app.app_id, set()).add(app.version)
     for work in content.tables:
         table = needs.tables.get(work.key)
         if table is None:
