@@ -16,7 +16,7 @@ from psycopg import sql
 from tests.pipeline import LakeAddress, embedded, on_servers
 from tests.services.run import Addresses
 
-from . import backlog, data, peers
+from . import backlog, data, floors, peers
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -48,7 +48,9 @@ Measurement = Callable[[Setting, Path], Iterator[Line]]
 
 def measurements() -> dict[str, Measurement]:
     """Every measurement by name, `<kind>.<store>.<mode>.<clients>`; the peers first, as ours are shown beside them."""
-    found: dict[str, Measurement] = {}
+    found: dict[str, Measurement] = {"floor.disk.closed.1": _disk, "floor.postgres.closed.1": _one_row}
+    for clients in (1, 8):
+        found[f"floor.kafka.closed.{clients}"] = partial(_echo, clients)
     for clients in (1, 8):
         found[f"commit.ducklake.closed.{clients}"] = partial(_ducklake, "commit", clients)
         found[f"append.ducklake.closed.{clients}"] = partial(_ducklake, "append", clients)
@@ -129,11 +131,7 @@ def _committer_backlog(setting: Setting, folder: Path) -> Iterator[Line]:
 
 
 def _ducklake(kind: Kind, clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
-    name = f"ducklake_{uuid.uuid4().hex[:12]}"
-    server = setting.servers.postgres()
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    url = _new_database(setting, "ducklake")
     peer = peers.DuckLake(postgres_url=url, folder=folder, inlined=kind == "commit", pair=data.pairs(1)[0])
     peer.create()
     yield from _peer_lines(kind, f"ducklake.closed.{clients}", peer, setting.load(clients))
@@ -145,10 +143,38 @@ def _delta_rs(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
     yield from _peer_lines("append", f"delta-rs.closed.{clients}", peer, setting.load(clients))
 
 
-def _peer_lines(kind: Kind, where: str, peer: Workload, load: Load) -> Iterator[Line]:
+def _disk(setting: Setting, folder: Path) -> Iterator[Line]:
+    measured = run(floors.Sync(folder), setting.load(1))
+    yield from _latency_lines("floor", "disk.closed.1", measured)
+
+
+def _one_row(setting: Setting, folder: Path) -> Iterator[Line]:
+    floor = floors.OneRow(_new_database(setting, "floor"))
+    floor.create()
+    yield from _peer_lines("floor", "postgres.closed.1", floor, setting.load(1))
+
+
+def _echo(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    floor = floors.Echo(f"kafka://{setting.servers.kafka()}/echo-{uuid.uuid4().hex[:12]}")
+    floor.create()
+    with floor.answering() as answering:
+        cpu = CpuProbe({"answering": answering})
+        measured = run(floor, setting.load(clients), [cpu])
+    yield from _lines("floor", f"kafka.closed.{clients}", measured, cpu)
+
+
+def _peer_lines(kind: str, where: str, peer: Workload, load: Load) -> Iterator[Line]:
     cpu = CpuProbe({})
     measured = run(peer, load, [cpu])
     yield from _lines(kind, where, measured, cpu)
+
+
+def _new_database(setting: Setting, what: str) -> str:
+    name = f"{what}_{uuid.uuid4().hex[:12]}"
+    server = setting.servers.postgres()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
 def _workload(kind: Kind, mode: str, address: LakeAddress, pairs: int | None = None) -> TwoTableAppend:
@@ -160,11 +186,15 @@ def _workload(kind: Kind, mode: str, address: LakeAddress, pairs: int | None = N
 
 
 def _lines(kind: str, where: str, measured: Measured, cpu: CpuProbe) -> Iterator[Line]:
+    yield from _latency_lines(kind, where, measured)
+    yield Line(f"{kind}-failed.{where}", measured.failures.total(), "tx")
+    yield from _cpu_lines(kind, where, "tx", measured.count, cpu)
+
+
+def _latency_lines(kind: str, where: str, measured: Measured) -> Iterator[Line]:
     yield Line(f"{kind}-p50.{where}", measured.percentile(0.50) * 1e3, "ms")
     yield Line(f"{kind}-p99.{where}", measured.percentile(0.99) * 1e3, "ms")
     yield Line(f"{kind}-rate.{where}", measured.rate, "tx/s")
-    yield Line(f"{kind}-failed.{where}", measured.failures.total(), "tx")
-    yield from _cpu_lines(kind, where, "tx", measured.count, cpu)
 
 
 def _mirror_lines(kind: str, where: str, published: PublishedProbe, load: Load) -> Iterator[Line]:

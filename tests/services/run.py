@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -39,7 +39,9 @@ class ServerSet:
     Safe to ask from many threads: two that ask for different servers start these side by side.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, broker_options: Sequence[str] = ()) -> None:
+        """``broker_options`` go to the broker's Java, after those that make it start fast."""
+        self._broker_options = broker_options
         # A server ends with the thread that started it, and these threads stay until close.
         self._starters = ThreadPoolExecutor(3, thread_name_prefix="start-server")
         self._lock = threading.Lock()
@@ -82,6 +84,6 @@ class ServerSet:
         return server
 
     def _start_kafka(self) -> str:
-        bootstrap = self._start(kafka.Kafka()).bootstrap
+        bootstrap = self._start(kafka.Kafka(*self._broker_options)).bootstrap
         kafka.warm_up(bootstrap)
         return bootstrap
