@@ -118,6 +118,13 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     outcome_partition: int
 
 
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record to keep in the dead-letter stream, and the error that it caused, in the words of whoever raised it."""
+
+    record: Record
+    error: str
+
+
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """A decision against a transaction: recorded for ever under its id."""
 
@@ -132,8 +139,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     outcome_partition: int
     claimed_txn_id: str | None = None
     event_hash: bytes | None = None
-    dead_letter: Record | None = None
-    """The record itself, where it goes to the dead-letter stream."""
+    dead_letter: DeadLetter | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

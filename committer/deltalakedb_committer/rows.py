@@ -15,14 +15,17 @@ import msgspec
 
 from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
 from deltalakedb.codec import HEADER_COMMIT, HEADER_ERROR, HEADER_POSITION, HEADER_TXN, encode
-from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Record, Stream
+from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
 
-from .decisions import Accepted, Answer, Commit, Decision, Nothing, Rejection, Staged, TableChange
+from .decisions import Accepted, Answer, Commit, DeadLetter, Decision, Nothing, Rejection, Staged, TableChange
+from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, split_rest
 
 RENDER_VERSION = 1
 """Which renderer of the mirror gives the bytes of the versions written now."""
+
+_HEADER_BYTES = 500
 
 PARTITION_TEXT = "partition_values"
 """Stands in the rows of `dl_live_files` where the table has `partition_no`: a JSON object, keys in order of name."""
@@ -125,7 +128,7 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
         case Rejection():
             _add_transaction(batch, decision, commit_seq=None)
             if decision.dead_letter is not None:
-                batch.outbox.append(_dead_letter(decision.dead_letter, decision.outcome))
+                batch.outbox.append(_dead_letter(decision.dead_letter))
         case Staged():
             chunk = decision.chunk
             batch.inserts["dl_staged_chunks"].append(
@@ -167,7 +170,7 @@ def partition_text(values: Mapping[str, str | None]) -> str:
 
 def _add_commit(batch: Batch, commit: Commit) -> None:
     inserts = batch.inserts
-    inserts["dl_commits"].append((commit.commit_seq, commit.position, commit.time_ms, _json([commit.txn_id])))
+    inserts["dl_commits"].append((commit.commit_seq, commit.position, commit.time_ms, as_json([commit.txn_id])))
     _add_transaction(batch, commit, commit_seq=commit.commit_seq)
     for app in commit.apps:
         inserts["dl_app_transactions"].append((app.app_id, app.version, commit.txn_id))
@@ -214,7 +217,7 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
         inserts["dl_tables"].append(
             (
                 *(table_no, table.table_id, table.name, table.location, "ACTIVE", commit.commit_seq, None),
-                _json(table.slot_columns),
+                as_json(table.slot_columns),
             )
         )
     added_bytes = removed_bytes = 0
@@ -238,8 +241,8 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
             commit.time_ms,
             commit.txn_id,
             change.operation,
-            _json(change.operation_parameters),
-            _json(change.operation_metrics),
+            as_json(change.operation_parameters),
+            as_json(change.operation_metrics),
             change.read_version,
             change.isolation_level,
             change.is_blind_append,
@@ -288,8 +291,8 @@ def _add_rest(batch: Batch, change: TableChange) -> None:
         data = change.metadata
         inserts["dl_metadata_updates"].append(
             (
-                *(*at, data.id, data.name, data.description, data.format_provider, _json(data.format_options)),
-                *(data.schema_string, _json(data.partition_columns), _json(data.configuration)),
+                *(*at, data.id, data.name, data.description, data.format_provider, as_json(data.format_options)),
+                *(data.schema_string, as_json(data.partition_columns), as_json(data.configuration)),
                 *(data.created_time, data.rest),
             )
         )
@@ -298,8 +301,8 @@ def _add_rest(batch: Batch, change: TableChange) -> None:
         inserts["dl_protocol_updates"].append(
             (
                 *(*at, protocol.min_reader_version, protocol.min_writer_version),
-                None if protocol.reader_features is None else _json(protocol.reader_features),
-                None if protocol.writer_features is None else _json(protocol.writer_features),
+                None if protocol.reader_features is None else as_json(protocol.reader_features),
+                None if protocol.writer_features is None else as_json(protocol.writer_features),
                 protocol.rest,
             )
         )
@@ -311,32 +314,6 @@ def _add_rest(batch: Batch, change: TableChange) -> None:
         inserts["dl_other_actions"].append((*at, n, other.kind, other.json))
 
 
-class FileRest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The fields of add, remove and cdc that have columns but no fields in the event."""
-
-    stats: str | None = None
-    tags: dict[str, str | None] | None = None
-    base_row_id: int | None = None
-    default_row_commit_version: int | None = None
-    clustering_provider: str | None = None
-
-
-def split_rest(rest: str, columns: tuple[str, ...]) -> tuple[FileRest, str | None]:
-    """What of an action's further fields goes to `columns` (the protocol's names), and the others as JSON, if any.
-
-    Raises `ValueError` (msgspec's errors are) where a field has not the protocol's type.
-    """
-    raw: dict[str, msgspec.Raw] = msgspec.json.decode(rest, type=dict[str, msgspec.Raw])
-    own = {name: raw.pop(name) for name in columns if name in raw}
-    typed = msgspec.json.decode(msgspec.json.encode(own), type=FileRest)
-    return typed, msgspec.json.encode(raw).decode() if raw else None
-
-
-ADD_REST = ("tags", "baseRowId", "defaultRowCommitVersion", "clusteringProvider")
-REMOVE_REST = ("stats", "tags", "baseRowId", "defaultRowCommitVersion")
-CDC_REST = ("tags",)
-
-_NO_REST: tuple[FileRest, str | None] = (FileRest(), None)
 _NO_VECTOR = (None,) * len(_VECTOR)
 
 
@@ -359,7 +336,7 @@ def _live_row(
     )
     if add.rest is None and vector is None:
         return (*head, *_NOTHING_MORE, *slots)
-    more, extra = _NO_REST if add.rest is None else split_rest(add.rest, ADD_REST)
+    more, extra = split_rest(add.rest, ADD_REST)
     return (
         *head,
         _tags(more),
@@ -376,7 +353,7 @@ _NOTHING_MORE = (None, *_NO_VECTOR, None, None, None, None)
 
 
 def _remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple[Any, ...]:
-    more, extra = _NO_REST if remove.rest is None else split_rest(remove.rest, REMOVE_REST)
+    more, extra = split_rest(remove.rest, REMOVE_REST)
     return (
         table_no,
         version,
@@ -398,7 +375,7 @@ def _remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tupl
 
 
 def _cdc_row(table_no: int, version: int, n: int, cdc: CdcFile) -> tuple[Any, ...]:
-    more, extra = _NO_REST if cdc.rest is None else split_rest(cdc.rest, CDC_REST)
+    more, extra = split_rest(cdc.rest, CDC_REST)
     values = partition_text(cdc.partition_values)
     return (table_no, version, n, cdc.path, values, cdc.size, False, _tags(more), extra)
 
@@ -417,16 +394,18 @@ def _vector_row(vector: DeletionVector | None) -> tuple[Any, ...]:
 
 
 def _tags(more: FileRest) -> str | None:
-    return None if more.tags is None else _json(more.tags)
+    return None if more.tags is None else as_json(more.tags)
 
 
-def _dead_letter(record: Record, outcome: Outcome) -> OutboxRow:
+def _dead_letter(letter: DeadLetter) -> OutboxRow:
     """The record as it came, cut where the log would not take it back, with our headers and what is wrong with it."""
-    kept = {name: value for name, value in record.headers if name.startswith("dl-") and len(value) <= 200}
-    error = outcome.rejected.message if outcome.rejected is not None else ""
-    headers = {**kept, HEADER_POSITION: b"%d" % record.position, HEADER_ERROR: error.encode()}
+    record = letter.record
+    kept = {name: value for name, value in record.headers if name.startswith("dl-") and len(value) <= _HEADER_BYTES}
+    error = letter.error.encode("utf-8", "replace")[:_HEADER_BYTES]
+    headers = {**kept, HEADER_POSITION: b"%d" % record.position, HEADER_ERROR: error}
     return OutboxRow(record.position, 0, Stream.DEAD_LETTER.value, 0, headers, record.value[:MAX_RECORD_BYTES])
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """JSON as SQL has it: compact text."""
     return msgspec.json.encode(value).decode() if value else "{}" if isinstance(value, dict) else "[]"

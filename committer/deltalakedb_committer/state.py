@@ -18,6 +18,7 @@ from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransacti
 from deltalakedb.delta_types import StructType
 from deltalakedb.events import Outcome
 
+from .facts import TableFacts
 from .rules import Rules
 
 FileKey = tuple[str, str]
@@ -94,6 +95,8 @@ class TableState:
     schema: StructType | None = None
     """`metadata.schema_string`, parsed once."""
     protocol: Protocol | None = None
+    facts: TableFacts | None = None
+    """What the three above mean, kept by `facts_under`."""
 
     files: dict[FileKey, LiveFile] = field(default_factory=dict)
     """Live files among those that the batch names. A named file that is not here is not live."""
@@ -110,6 +113,15 @@ class TableState:
     """Newest `txn` of the app ids that the batch names."""
     domains: dict[str, DomainMetadata] = field(default_factory=dict)
     """Domain metadata in force (all domains of the table; there are few)."""
+
+    def facts_under(self, rules: Rules) -> TableFacts:
+        """What the table's metadata and protocol mean under `rules`. Only for a loaded table."""
+        facts, metadata, protocol = self.facts, self.metadata, self.protocol
+        if facts is None or not (facts.metadata is metadata and facts.protocol is protocol and facts.rules is rules):
+            if metadata is None or self.schema is None or protocol is None:
+                raise TypeError(f"table {self.name} is not loaded")
+            facts = self.facts = TableFacts(metadata, self.schema, protocol, self.slot_columns, rules)
+        return facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +163,8 @@ class State:
     decided: dict[str, Decided] = field(default_factory=dict)
     """First decisions of the transaction ids that the batch names."""
     apps: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Per app id that the batch names: the committed application versions at or above the lowest one named, with the
-    transaction of each. The first decisions of these transactions are in `decided` too."""
+    """Per app id that the batch names: of each version named the first committed one at or above it, with its
+    transaction. The first decisions of these transactions are in `decided` too."""
     chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
     """Staged chunks of the incomplete transactions that the batch names, by index."""
     touched: set[int] = field(default_factory=set)

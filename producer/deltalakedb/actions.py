@@ -185,6 +185,11 @@ _TYPES: dict[str, type[Any]] = {
 }
 
 
+def own_fields(kind: str) -> frozenset[str]:
+    """The protocol's names of the fields that actions of `kind` have here: no `rest` may have one of them again."""
+    return frozenset(_FIELDS[kind])
+
+
 def from_json(kind: str, body: str | bytes) -> Any:
     """The action `kind` (`add`, `metaData`, ...) from its JSON object; fields without a home of their own go to `rest`.
 

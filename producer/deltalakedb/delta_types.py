@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -195,6 +195,48 @@ def fields_in(data_type: DataType) -> Iterator[StructField]:
                 yield from fields_in(column.type)
 
 
+def alike(one: DataType, other: DataType) -> bool:
+    """Whether two types are the same but for field metadata."""
+    match one, other:
+        case StructType(), StructType():
+            return len(one.fields) == len(other.fields) and all(
+                a.name == b.name and a.nullable == b.nullable and alike(a.type, b.type)
+                for a, b in zip(one.fields, other.fields, strict=True)
+            )
+        case ArrayType(), ArrayType():
+            return one.contains_null == other.contains_null and alike(one.element_type, other.element_type)
+        case MapType(), MapType():
+            return (
+                one.value_contains_null == other.value_contains_null
+                and alike(one.key_type, other.key_type)
+                and alike(one.value_type, other.value_type)
+            )
+        case _:
+            return one == other
+
+
+def with_type(data_type: DataType, path: tuple[str, ...], new: DataType) -> DataType:
+    """`data_type` with `new` in place of the type at `path`. Raises `KeyError` where the path leads to nothing."""
+    if not path:
+        return new
+    name, rest = path[0], path[1:]
+    inside = child(data_type, name)
+    if inside is None:
+        raise KeyError(name)
+    changed = with_type(inside.type, rest, new)
+    match data_type:
+        case StructType():
+            return StructType(tuple(replace(f, type=changed) if f is inside else f for f in data_type.fields))
+        case ArrayType():
+            return replace(data_type, element_type=changed)
+        case MapType() if name == "key":
+            return replace(data_type, key_type=changed)
+        case MapType():
+            return replace(data_type, value_type=changed)
+        case str():
+            raise KeyError(name)
+
+
 def name_problem(schema: DataType) -> str | None:
     """Why a column's name cannot stand in a table without column mapping, or None if all can."""
     for column in fields_in(schema):
@@ -299,16 +341,23 @@ def _strict_json(text: str) -> Any:
         msgspec.json.decode(text, type=msgspec.Raw)
         msgspec.json.decode(text)
         return json.loads(text, object_pairs_hook=_unique_keys)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise TxnLogSchemaError(f"not valid JSON: {error}") from error
+    except _RepeatedKey as error:
+        raise TxnLogSchemaError("not valid JSON: a key is there twice in one object") from error
+    except ValueError as error:
+        # In no words but our own: a rejection is recorded for ever, and must be the same whatever library says it.
+        raise TxnLogSchemaError("not valid JSON") from error
     except RecursionError as error:
         raise TxnLogSchemaError(f"nested deeper than {MAX_DEPTH} levels") from error
+
+
+class _RepeatedKey(ValueError):
+    pass
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice in one object")
+        raise _RepeatedKey
     return found
 
 

@@ -38,6 +38,15 @@ def is_table_name(name: str) -> bool:
     return len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None
 
 
+def table_location(root: str, name: str, dropped_seq: int | None = None) -> str:
+    """Where a table lies that is created without a location: one folder below the lake's root.
+
+    `dropped_seq` is the commit that dropped the last table of that name, if one was: its folder is not used again.
+    """
+    suffix = "" if dropped_seq is None else f"-{dropped_seq}"
+    return f"{root.rstrip('/')}/{name}{suffix}"
+
+
 def digest(chunks: list[bytes]) -> bytes:
     """The content digest of a transaction (32 bytes): SHA-256 over the SHA-256 of each chunk's encoded content."""
     return hashlib.sha256(b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)).digest()

@@ -1,0 +1,209 @@
+"""Whether what others committed in the meantime stands against a transaction: per table, from its read version on.
+
+Blindness, downgrade and isolation level are found once for the whole transaction: per table, a transaction that reads
+one table and writes another would pass where a serial order does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from deltalakedb.delta_types import accepts
+from deltalakedb.errors import Reason
+from deltalakedb.events import Content, TableWork
+
+from .facts import LEVELS, SERIALIZABLE, SNAPSHOT_ISOLATION, TableFacts, is_mapped, parsed_schema
+from .refusal import Refused, shown
+from .rules import Rules
+from .state import TableState, Winner
+
+READ_AGAIN = "read the table again and decide anew"
+
+
+class Level(NamedTuple):
+    """What holds for all tables of a transaction."""
+
+    isolation: str
+    blind: bool
+    """It read nothing anywhere, and all its file actions are adds: it conflicts with no data."""
+
+
+def level_of(content: Content, tables: Iterable[str]) -> Level:
+    """The level of a transaction whose tables have the isolation levels `tables`. Raises `Refused`."""
+    asked = content.isolation
+    if asked is not None and asked not in LEVELS:
+        raise Refused(Reason.INVALID_ACTION, f"isolation {shown(asked)} is none of {', '.join(LEVELS)}")
+    works = content.tables
+    blind = not any(reads(work) or work.removes or work.cdc for work in works)
+    strictest = SNAPSHOT_ISOLATION if _changes_no_data(content) else max(tables, key=LEVELS.index, default=SERIALIZABLE)
+    return Level(max(asked or SNAPSHOT_ISOLATION, strictest, key=LEVELS.index), blind)
+
+
+def reads(work: TableWork) -> bool:
+    """Whether data of the table was read."""
+    found = work.read_set
+    return found is not None and bool(found.whole_table or found.files or found.predicates)
+
+
+def check_versions(work: TableWork, table: TableState) -> None:
+    """Check that the versions a transaction names can have been read. Raises `Refused`."""
+    version = work.read_version
+    if version is not None and not 0 <= version <= table.version:
+        raise Refused(
+            Reason.READ_VERSION_INVALID,
+            f"read version {version} is none of the table's: it has 0 to {table.version}",
+            table=table.name,
+            versions=(version, table.version),
+        )
+    if version is None and work.read_set is not None:
+        raise Refused(
+            Reason.READ_VERSION_INVALID,
+            "there is a read set and no read version: say which version was read",
+            table=table.name,
+        )
+
+
+def check_conflicts(work: TableWork, table: TableState, level: Level, rules: Rules) -> None:
+    """Check one table against its winners. Raises `Refused` naming the first that stands against the transaction."""
+    version = work.read_version
+    if work.read_set is not None and version is not None:
+        for app_id in work.read_set.app_ids:
+            newest = table.txns.get(app_id)
+            if newest is not None and newest.table_version > version:
+                raise _conflict(
+                    Reason.CONCURRENT_TRANSACTION,
+                    f"the transaction version of application {shown(app_id)} was read at version {version} and set by "
+                    f"version {newest.table_version}",
+                    table,
+                    (version, newest.table_version),
+                    _winner(table, newest.table_version),
+                )
+    if reads(work) and version is not None:
+        _check_winners(table, version, level.isolation, rules)
+    elif work.removes and level.isolation == SERIALIZABLE:
+        if version is None:
+            raise Refused(
+                Reason.READ_VERSION_INVALID,
+                "under Serializable a remove needs the version that was read (read_version); or set the table's "
+                "delta.isolationLevel to WriteSerializable, under which a live file may be removed without",
+                table=table.name,
+            )
+        _check_winners(table, version, level.isolation, rules)
+
+
+def check_written_against(work: TableWork, table: TableState, facts: TableFacts) -> None:
+    """Check that files written for older metadata are valid under what the table has now. Raises `Refused`."""
+    against = work.written_against
+    if against is None:
+        known = work.read_version if work.read_version is not None else 0
+        if table.metadata_version > known:
+            raise Refused(
+                Reason.SCHEMA_CHANGED,
+                f"the table's metadata was changed by version {table.metadata_version}, and the files do not say what "
+                "they were written against: say so (written_against), or read_version",
+                table=table.name,
+                versions=(known, table.metadata_version),
+            )
+        return
+    for version in (against.metadata_version, against.protocol_version):
+        if not 0 <= version <= table.version:
+            raise Refused(
+                Reason.READ_VERSION_INVALID,
+                f"files are written against version {version}, which is none of the table's: it has 0 to "
+                f"{table.version}",
+                table=table.name,
+                versions=(version, table.version),
+            )
+    if against.metadata_version == table.metadata_version:
+        return
+    older = table.past_metadata.get(against.metadata_version)
+    if older is None:
+        raise Refused(
+            Reason.READ_VERSION_INVALID,
+            f"files are written against the metadata of version {against.metadata_version}, which set none (the "
+            f"newest was set by version {table.metadata_version})",
+            table=table.name,
+            versions=(against.metadata_version, table.metadata_version),
+        )
+    reason = (
+        "column mapping was turned off"
+        if is_mapped(older) and not facts.mapped
+        else accepts(parsed_schema(older.schema_string), facts.schema, mapped=facts.mapped)
+    )
+    if reason is not None:
+        raise _conflict(
+            Reason.SCHEMA_CHANGED,
+            f"files were written against the metadata of version {against.metadata_version} and are not valid under "
+            f"that of version {table.metadata_version}: {reason}",
+            table,
+            (against.metadata_version, table.metadata_version),
+            _winner(table, table.metadata_version),
+        )
+
+
+def _check_winners(table: TableState, version: int, isolation: str, rules: Rules) -> None:
+    distance = table.version - version
+    if distance > rules.read_distance:
+        raise Refused(
+            Reason.READ_TOO_OLD,
+            f"version {version} was read and the table is at {table.version}; at most {rules.read_distance} versions "
+            f"may lie between: {READ_AGAIN}",
+            table=table.name,
+            versions=(version, table.version),
+        )
+    for winner in table.winners:
+        if winner.version <= version:
+            continue
+        reason, what = _stands_against(winner, isolation)
+        if reason is not None:
+            raise _conflict(
+                reason,
+                f"version {version} was read, and version {winner.version} {what}",
+                table,
+                (version, winner.version),
+                winner,
+            )
+
+
+def _stands_against(winner: Winner, isolation: str) -> tuple[Reason | None, str]:
+    if winner.changes_metadata:
+        return Reason.METADATA_CHANGED, "changed the table's metadata"
+    if winner.changes_protocol:
+        return Reason.PROTOCOL_CHANGED, "changed the table's protocol"
+    if winner.removed_files:
+        return Reason.CONCURRENT_DELETE_READ, "removed files"
+    if winner.added_files and isolation != SNAPSHOT_ISOLATION:
+        if not winner.is_blind_append:
+            return Reason.CONCURRENT_APPEND, "added files"
+        if isolation == SERIALIZABLE:
+            return Reason.CONCURRENT_APPEND, "added files, which stands against a reader under Serializable"
+    return None, ""
+
+
+def _changes_no_data(content: Content) -> bool:
+    """Whether nothing is done but to rearrange files, in any table."""
+    return not content.apps and not any(
+        work.intents
+        or work.others
+        or work.cdc
+        or any(f.data_change for f in work.adds)
+        or any(f.data_change for f in work.removes)
+        for work in content.tables
+    )
+
+
+def _winner(table: TableState, version: int) -> Winner | None:
+    return next((winner for winner in table.winners if winner.version == version), None)
+
+
+def _conflict(
+    reason: Reason, message: str, table: TableState, versions: tuple[int, ...], winner: Winner | None
+) -> Refused:
+    return Refused(
+        reason,
+        f"{message}: {READ_AGAIN}",
+        table=table.name,
+        versions=versions,
+        other_txn=None if winner is None else winner.txn_id,
+    )

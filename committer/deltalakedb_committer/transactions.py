@@ -1,0 +1,344 @@
+"""One whole transaction: checked, judged against what came before, and turned into new versions of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from deltalakedb.actions import RemoveFile, SetTransaction
+from deltalakedb.errors import Reason
+from deltalakedb.events import AppTransaction, Content, CreateTable, TableWork
+from deltalakedb.slots import wider
+
+from .conflicts import Level, check_conflicts, check_versions, check_written_against, level_of
+from .decisions import TableChange
+from .facts import TableFacts
+from .file_rest import FileRest, with_fields
+from .intents import Definition, apply_intent, check_existing, new_table
+from .other_actions import Others, check_fit, check_metadata, check_protocol, parse_others
+from .refusal import Refused, shown
+from .row_tracking import assign_row_ids
+from .rules import Rules
+from .state import LiveFile, State, TableState
+from .validate import Measures, check_files, check_live
+
+_MAX_BYTES = 2**63 - 1
+
+
+class Draft:
+    """One table of a transaction, on its way from what is wanted to what becomes a version."""
+
+    __slots__ = ("created", "definition", "facts", "measures", "others", "table", "work")
+
+    def __init__(self, work: TableWork, table: TableState, facts: TableFacts) -> None:
+        self.work = work
+        self.table = table
+        self.facts = facts
+        """Of the table as the transaction leaves it."""
+        self.created = table.version < 0
+        self.definition: Definition | None = None
+        """What the transaction makes of the table's metadata and protocol; None: it leaves them."""
+        self.others: Others | None = None
+        self.measures: Measures | None = None
+
+    @property
+    def isolation(self) -> str:
+        """The level of the table as the transaction finds it, so that none lowers what it is judged by."""
+        before = self.table.facts
+        return self.facts.isolation if before is None else before.isolation
+
+    @property
+    def changes(self) -> bool:
+        """Whether the table gets a new version."""
+        work = self.work
+        return bool(work.adds or work.removes or work.cdc or work.others or self.created or self.definition is not None)
+
+
+class Changed(NamedTuple):
+    """What a transaction does: new versions at one time T, and the application transactions it stands for."""
+
+    time_ms: int
+    changes: tuple[TableChange, ...]
+
+
+def change_tables(content: Content, txn_id: str, time_ms: int, state: State) -> Changed:
+    """The new versions that `content` gives tables, none if it changes nothing. Raises `Refused`."""
+    _check_limits(content, state.rules)
+    drafts = _drafts(content, txn_id, state)
+    level = level_of(content, [draft.isolation for draft in drafts])
+    for draft in drafts:
+        if not draft.created:
+            check_conflicts(draft.work, draft.table, level, state.rules)
+    changed = [draft for draft in drafts if draft.changes]
+    newest = max([draft.table.time_ms for draft in changed], default=0)
+    at = max(time_ms, state.time_ms, 1 + newest)
+    return Changed(at, tuple([_change(draft, content.apps, level, at) for draft in changed]))
+
+
+def _check_limits(content: Content, rules: Rules) -> None:
+    if len(content.tables) > rules.max_tables:
+        raise Refused(
+            Reason.LIMIT_EXCEEDED,
+            f"the transaction names {len(content.tables)} tables; {rules.max_tables} are allowed",
+        )
+    actions = files = terms = 0
+    for work in content.tables:
+        actions += len(work.adds) + len(work.removes) + len(work.cdc) + len(work.others) + len(work.intents)
+        if work.read_set is not None:
+            files += len(work.read_set.files) + len(work.read_set.app_ids)
+            terms += sum(len(predicate.terms) for predicate in work.read_set.predicates)
+        _check_text(work.operation, "operation", rules.max_name_bytes)
+        for what, texts in (("parameters", work.operation_parameters), ("metrics", work.operation_metrics)):
+            if texts and sum(len(key) + len(value) for key, value in texts.items()) * 4 > rules.max_text_bytes:
+                raise Refused(
+                    Reason.LIMIT_EXCEEDED,
+                    f"operation {what} have more than {rules.max_text_bytes // 4} characters",
+                    table=work.name,
+                )
+    for count, limit, what in (
+        (actions, rules.max_actions, "actions"),
+        (files, rules.max_read_files, "files read"),
+        (terms, rules.max_predicate_terms, "terms of predicates"),
+        (len(content.apps), rules.max_apps, "application transactions"),
+    ):
+        if count > limit:
+            raise Refused(Reason.LIMIT_EXCEEDED, f"the transaction has {count} {what}; {limit} are allowed")
+    if content.user_metadata is not None:
+        _check_text(content.user_metadata, "user metadata", rules.max_text_bytes)
+    _check_text(content.engine_info, "engine", rules.max_name_bytes)
+    for app in content.apps:
+        _check_text(app.app_id, "application id", rules.max_name_bytes)
+    if len({app.app_id for app in content.apps}) != len(content.apps):
+        raise Refused(Reason.INVALID_ACTION, "an application is there twice in one transaction")
+
+
+def _check_text(text: str, what: str, limit: int) -> None:
+    if "\0" in text:
+        raise Refused(Reason.INVALID_ACTION, f"{what} {shown(text)} has a NUL character in it")
+    if len(text) * 4 > limit and len(text.encode()) > limit:
+        raise Refused(Reason.LIMIT_EXCEEDED, f"{what} {shown(text)} has more than {limit} bytes")
+
+
+def _drafts(content: Content, txn_id: str, state: State) -> list[Draft]:
+    drafts: list[Draft] = []
+    seen: set[int] = set()
+    next_table_no = state.next_table_no
+    for work in content.tables:
+        if work.id is None and work.name is None:
+            raise Refused(Reason.INVALID_ACTION, "a table is given neither by name nor by id")
+        table = state.table(name=work.name, table_id=work.id)
+        if table is None:
+            draft = _created(work, txn_id, next_table_no, state)
+            next_table_no += 1
+        else:
+            draft = _existing(work, table, txn_id, state)
+        if draft.table.table_no in seen:
+            raise Refused(Reason.INVALID_ACTION, "the table is named twice, by id and by name", table=draft.table.name)
+        seen.add(draft.table.table_no)
+        if work.others:
+            _take_others(draft, state)
+        if work.adds or work.removes or work.cdc:
+            draft.measures = check_files(work, draft.facts, draft.table, state.rules)
+        drafts.append(draft)
+    return drafts
+
+
+def _created(work: TableWork, txn_id: str, table_no: int, state: State) -> Draft:
+    first = work.intents[0] if work.intents else None
+    if not isinstance(first, CreateTable) or work.name is None or work.id is not None:
+        raise Refused(
+            Reason.UNKNOWN_TABLE,
+            f"there is no table {shown(work.id or work.name)}; create it first (create_table, or a first append)",
+            table=(work.name or work.id or "")[:255],
+        )
+    if work.read_version is not None or work.read_set is not None:
+        raise Refused(
+            Reason.READ_VERSION_INVALID, "the table is not there yet: it has no version to be read", table=work.name
+        )
+    table, definition = new_table(first, work.name, txn_id, table_no, state)
+    return _redefined(work, table, definition, txn_id, state)
+
+
+def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> Draft:
+    if table.state == "DROPPED":
+        raise Refused(Reason.UNKNOWN_TABLE, "the table was dropped", table=table.name)
+    facts = table.facts_under(state.rules)
+    check_versions(work, table)
+    if not work.changes:
+        return Draft(work, table, facts)
+    first = work.intents[0] if work.intents else None
+    if isinstance(first, CreateTable):
+        check_existing(first, table, facts, appends=bool(work.adds), state=state)
+        if len(work.intents) == 1 and not (work.adds or work.removes or work.cdc or work.others):
+            return Draft(work, table, facts)
+    if table.state != "ACTIVE":
+        raise Refused(
+            Reason.TABLE_READ_ONLY, f"the table is {table.state.lower()}: it takes no commits", table=table.name
+        )
+    if facts.unwritable is not None:
+        raise Refused(
+            Reason.FEATURE_UNSUPPORTED,
+            f"the table has feature {facts.unwritable}, with which we cannot write it: it is read-only",
+            table=table.name,
+        )
+    if (work.adds or work.cdc) and not isinstance(first, CreateTable):
+        check_written_against(work, table, facts)
+    definition = Definition(facts.metadata, facts.schema, facts.protocol)
+    return _redefined(work, table, definition, txn_id, state)
+
+
+def _redefined(work: TableWork, table: TableState, definition: Definition, txn_id: str, state: State) -> Draft:
+    """The draft of a table whose definition, before the intents of `work`, is `definition`."""
+    before = definition
+    for n, intent in enumerate(work.intents):
+        if n and isinstance(intent, CreateTable):
+            raise Refused(
+                Reason.INVALID_ACTION, "a table is created by the first of its intents, once", table=table.name
+            )
+        definition = apply_intent(intent, definition, table, txn_id, state.rules)
+    if definition is before and table.version >= 0:
+        return Draft(work, table, table.facts_under(state.rules))
+    facts = TableFacts(definition.metadata, definition.schema, definition.protocol, table.slot_columns, state.rules)
+    if facts.mapped and work.adds and (table.version < 0 or definition.schema is not before.schema):
+        raise Refused(
+            Reason.INVALID_ACTION,
+            "with column mapping files are written under names that the committer gives: change the table first, then "
+            "read it and append",
+            table=table.name,
+        )
+    draft = Draft(work, table, facts)
+    draft.definition = definition
+    return draft
+
+
+def _take_others(draft: Draft, state: State) -> None:
+    """Parse and check verbatim actions; those that define the table take part in its definition."""
+    work, table, facts, rules = draft.work, draft.table, draft.facts, state.rules
+    others = draft.others = parse_others(work, table, facts, rules)
+    for txn in others.txns:
+        _check_app_order(txn.app_id, txn.version, table)
+    if others.metadata is None and others.protocol is None:
+        return
+    if draft.created or work.intents:
+        raise Refused(
+            Reason.INVALID_ACTION,
+            "metaData and protocol are given either by intents or verbatim, not both",
+            table=table.name,
+        )
+    metadata, schema, protocol = facts.metadata, facts.schema, facts.protocol
+    if others.metadata is not None:
+        metadata = others.metadata
+        schema = check_metadata(metadata, table, facts, work, rules)
+    if others.protocol is not None:
+        protocol = others.protocol
+        check_protocol(protocol, table, facts, work, rules)
+    check_fit(metadata, schema, protocol, table.name, rules)
+    draft.definition = Definition(metadata, schema, protocol)
+    draft.facts = TableFacts(metadata, schema, protocol, table.slot_columns, rules)
+
+
+def _check_app_order(app_id: str, version: int, table: TableState) -> None:
+    newest = table.txns.get(app_id)
+    if newest is not None and newest.txn.version >= version:
+        raise Refused(
+            Reason.CONCURRENT_TRANSACTION,
+            f"transaction {version} of application {shown(app_id)} comes after its transaction "
+            f"{newest.txn.version}, which version {newest.table_version} of the table has",
+            table=table.name,
+            versions=(newest.table_version,),
+        )
+
+
+def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int) -> TableChange:
+    """The new version of a table that everything else has been checked for."""
+    work, table, facts, others = draft.work, draft.table, draft.facts, draft.others
+    version = table.version + 1
+    adds, removes = work.adds, work.removes
+    num_records, slots = draft.measures or Measures((), ())
+    superseded = check_live(work, facts, table)
+    ended = (*superseded.removed, *[live for live in superseded.replaced if live is not None])
+    domains = [] if others is None else others.domains
+    if facts.row_tracking and adds:
+        gone = dict(zip([remove.path for remove in removes], superseded.removed, strict=True))
+        adds, mark = assign_row_ids(adds, num_records, superseded, gone, table, version)
+        domains = domains if mark is None else [*domains, mark]
+    live_bytes = table.live_bytes + sum([add.size for add in adds]) - sum([live.size for live in ended])
+    if live_bytes > _MAX_BYTES:
+        raise Refused(
+            Reason.LIMIT_EXCEEDED, f"the table's files would have more than {_MAX_BYTES} bytes", table=table.name
+        )
+    widths = table.widths
+    for file_slots in slots:
+        widths = wider(widths, file_slots)
+    metadata = protocol = schema = None
+    if draft.definition is not None:
+        new, old = draft.definition, table
+        if new.metadata is not old.metadata:
+            metadata, schema = new.metadata, new.schema
+            if draft.created:
+                metadata = msgspec.structs.replace(metadata, created_time=at)
+        if new.protocol is not old.protocol:
+            protocol = new.protocol
+    return TableChange(
+        table=table,
+        version=version,
+        operation=work.operation,
+        operation_parameters=work.operation_parameters,
+        operation_metrics=work.operation_metrics,
+        read_version=work.read_version,
+        isolation_level=level.isolation,
+        is_blind_append=level.blind,
+        adds=adds,
+        num_records=num_records,
+        slots=slots,
+        removes=tuple([_ended(*pair, at) for pair in zip(removes, superseded.removed, strict=True)]),
+        cdc=work.cdc,
+        metadata=metadata,
+        schema=schema,
+        protocol=protocol,
+        txns=_txns(apps, others, table, at) if apps or others is not None else (),
+        domains=tuple(domains),
+        others=() if others is None else tuple(others.unknown),
+        superseded=ended,
+        changes_data=any(f.data_change for f in adds) or any(f.data_change for f in removes),
+        live_files=table.live_files + len(adds) - len(ended),
+        live_bytes=live_bytes,
+        widths=widths,
+    )
+
+
+def _ended(remove: RemoveFile, live: LiveFile, at: int) -> RemoveFile:
+    """The remove with what is known of the file that it ends."""
+    known = FileRest(
+        tags=msgspec.json.decode(live.tags) if live.tags else None,
+        base_row_id=live.base_row_id,
+        default_row_commit_version=live.default_row_commit_version,
+    )
+    return msgspec.structs.replace(
+        remove,
+        deletion_timestamp=at,
+        extended_file_metadata=True,
+        partition_values=live.partition_values,
+        size=live.size,
+        rest=with_fields(remove.rest, known),
+    )
+
+
+def _txns(
+    apps: Sequence[AppTransaction], others: Others | None, table: TableState, at: int
+) -> tuple[SetTransaction, ...]:
+    """The table's `txn` actions: those of the whole transaction, and its own."""
+    found = {} if others is None else {txn.app_id: txn for txn in others.txns}
+    for app in apps:
+        _check_app_order(app.app_id, app.version, table)
+        same = found.get(app.app_id)
+        if same is not None and same.version != app.version:
+            raise Refused(
+                Reason.INVALID_ACTION,
+                f"application {shown(app.app_id)} has transaction {app.version} for all tables and {same.version} here",
+                table=table.name,
+            )
+        found.setdefault(app.app_id, SetTransaction(app_id=app.app_id, version=app.version))
+    return tuple([msgspec.structs.replace(txn, last_updated=at) for txn in found.values()])
