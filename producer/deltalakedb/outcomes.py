@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from .codec import HEADER_TXN, decode
-from .errors import TxnLogError, TxnLogFencedError, TxnLogOutcomeUnknownError
+from .errors import TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogOutcomeUnknownError
 from .eventlog import EventLog, LogReader, Message, Stream
 from .events import Outcome
 
@@ -76,13 +76,13 @@ class Outcomes:
         self._questions: dict[str, list[Question]] = {}
         self._closed = False
         self._partition = -1
+        self._position = 0
         self._reader: LogReader | None = None
         if deciding is None:
             self._partition = zlib.crc32(client_id.encode()) % log.partitions(Stream.OUTCOMES)
             # Before anything is published: no answer can lie below.
-            self._reader = log.reader(
-                Stream.OUTCOMES, log.end(Stream.OUTCOMES, partition=self._partition), partition=self._partition
-            )
+            self._position = log.end(Stream.OUTCOMES, partition=self._partition)
+            self._reader = log.reader(Stream.OUTCOMES, self._position, partition=self._partition)
         self._thread = threading.Thread(target=self._run, name="deltalakedb-outcomes", daemon=True)
         self._thread.start()
 
@@ -142,30 +142,33 @@ class Outcomes:
     def _run(self) -> None:
         look = self._read_log if self._deciding is None else self._decide
         while not self._closed:
-            try:
-                look()
-                self._look_after()
-            except TxnLogError as error:
-                logger.warning("finding outcomes failed, trying again: %s", error)
-                self._pause(POLL_SECONDS)
-            except Exception:
-                # The thread must live: SQL and the deadline still tell everybody what to do.
-                logger.exception("finding outcomes failed")
-                self._pause(POLL_SECONDS)
+            # Each by itself: while the log cannot be read, SQL and the deadline still tell everybody what to do.
+            for part in (look, self._look_after):
+                try:
+                    part()
+                except TxnLogError as error:
+                    logger.warning("finding outcomes failed, trying again: %s", error)
+                    self._pause(POLL_SECONDS)
+                except Exception:
+                    logger.exception("finding outcomes failed")
+                    self._pause(POLL_SECONDS)
         if self._reader is not None:
             self._reader.close()
 
     def _read_log(self) -> None:
         if self._reader is None:
-            end = self._log.end(Stream.OUTCOMES, partition=self._partition)
-            self._reader = self._log.reader(Stream.OUTCOMES, end, partition=self._partition)
+            self._reader = self._log.reader(Stream.OUTCOMES, self._position, partition=self._partition)
         try:
             records = self._reader.read(_READ_RECORDS, _READ_SECONDS)
-        except TxnLogError:
-            # What is missed from here on is found in SQL.
+        except TxnLogError as error:
             reader, self._reader = self._reader, None
             reader.close()
+            if isinstance(error, TxnLogHaltedError):
+                # Records are gone; what they told is found in SQL.
+                self._position = self._log.end(Stream.OUTCOMES, partition=self._partition)
             raise
+        if records:
+            self._position = records[-1].next_position
         for record in records:
             txn_id = dict(record.headers).get(HEADER_TXN, b"").decode("ascii", "replace")
             if txn_id in self._questions:

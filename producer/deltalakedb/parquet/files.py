@@ -7,9 +7,10 @@ written in place; what matters is that they are durable (`flush`) before anythin
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,8 @@ from deltalakedb.errors import TxnLogObjectStoreError, TxnLogUriError, redacted
 from deltalakedb.storage_options import StorageOptions
 
 _THREADS = 8
+_SYNCFS_FROM = 8  # files from which one flush of the whole file system is cheaper than one per file
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 _STREAM_BYTES = 256 * 1024
 
 
@@ -112,12 +115,11 @@ class LocalFiles:
 
     def flush(self) -> None:
         with self._errors("flush", "."):
-            for name in (*self._files, *self._folders):
-                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            if len(self._files) >= _SYNCFS_FROM and _syncfs is not None:
+                _flush(self._folder, _sync_file_system)
+            else:
+                for name in (*self._files, *self._folders):
+                    _flush(name, os.fsync)
         self._files.clear()
         self._folders.clear()
 
@@ -153,6 +155,22 @@ class LocalFiles:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise TxnLogObjectStoreError(f"cannot {what} {path!r} in {self._folder}: {reason}") from error
+
+
+def _flush(name: str, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(descriptor: int) -> None:
+    """Flush the whole file system that the file is on."""
+    assert _syncfs is not None
+    if _syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 class S3Files:
