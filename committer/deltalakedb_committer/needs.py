@@ -95,21 +95,19 @@ def add_content(needs: Needs, content: Content) -> None:
         if table is None:
             table = needs.tables[work.key] = TableNeeds()
         _add_work(table, work)
-        for app in content.apps:
-            table.app_ids.add(app.app_id)
 
 
 def _add_work(table: TableNeeds, work: TableWork) -> None:
     for add in work.adds:
         table.paths.add(add.path)
-    if work.read_set is not None or work.removes:
-        read_version = work.read_version
-        if read_version is not None and (table.read_version is None or read_version < table.read_version):
-            table.read_version = read_version
-        for remove in work.removes:
-            table.paths.add(remove.path)
-        if work.read_set is not None:
-            table.app_ids.update(work.read_set.app_ids)
+    # Whatever else is here: what was read may be in another chunk than the version it was read at.
+    read_version = work.read_version
+    if read_version is not None and (table.read_version is None or read_version < table.read_version):
+        table.read_version = read_version
+    for remove in work.removes:
+        table.paths.add(remove.path)
+    if work.read_set is not None:
+        table.app_ids.update(work.read_set.app_ids)
     if work.written_against is not None:
         table.metadata_versions.add(work.written_against.metadata_version)
     for other in work.others:

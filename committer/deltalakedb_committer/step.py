@@ -141,6 +141,8 @@ class Committer:
     def _decide(self, record: Record, event: StagedEvent) -> Decision:
         try:
             decision = decide(self._state, event, position=record.position, time_ms=record.time_ms)
+        except TxnLogHaltedError:
+            raise  # a rule set that only a newer release knows
         except Exception as error:
             # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
             # meets it again. It becomes a recorded rejection and the record itself a dead letter.

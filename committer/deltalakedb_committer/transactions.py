@@ -298,7 +298,7 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         metadata=metadata,
         schema=schema,
         protocol=protocol,
-        txns=_txns(apps, others, table, at) if apps or others is not None else (),
+        txns=_txns(apps, others, table.name, at) if apps or others is not None else (),
         domains=tuple(domains),
         others=() if others is None else tuple(others.unknown),
         superseded=ended,
@@ -327,18 +327,17 @@ def _ended(remove: RemoveFile, live: LiveFile, at: int) -> RemoveFile:
 
 
 def _txns(
-    apps: Sequence[AppTransaction], others: Others | None, table: TableState, at: int
+    apps: Sequence[AppTransaction], others: Others | None, table: str, at: int
 ) -> tuple[SetTransaction, ...]:
     """The table's `txn` actions: those of the whole transaction, and its own."""
     found = {} if others is None else {txn.app_id: txn for txn in others.txns}
     for app in apps:
-        _check_app_order(app.app_id, app.version, table)
         same = found.get(app.app_id)
         if same is not None and same.version != app.version:
             raise Refused(
                 Reason.INVALID_ACTION,
                 f"application {shown(app.app_id)} has transaction {app.version} for all tables and {same.version} here",
-                table=table.name,
+                table=table,
             )
         found.setdefault(app.app_id, SetTransaction(app_id=app.app_id, version=app.version))
     return tuple([msgspec.structs.replace(txn, last_updated=at) for txn in found.values()])
