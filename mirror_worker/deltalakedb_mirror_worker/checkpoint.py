@@ -63,7 +63,7 @@ def build(db: Database, table_id: str, version: int, target: Path) -> Built:
             shape,
             compression="snappy",
             data_page_version="1.0",
-            use_dictionary=_DICTIONARIES,  # type: ignore[arg-type] - a list is fine, its stub says bool
+            use_dictionary=_DICTIONARIES,  # type: ignore[arg-type]
             write_statistics=False,
             store_schema=False,
         ) as writer:

@@ -33,7 +33,8 @@ def checkpoint_interval(configuration: Mapping[str, str]) -> int:
 
 def deleted_file_retention_ms(configuration: Mapping[str, str]) -> int:
     """`delta.deletedFileRetentionDuration`: how long a checkpoint keeps a remove, in milliseconds."""
-    return _interval("delta.deletedFileRetentionDuration", configuration) or _UNIT_MS["week"]
+    retention = _interval("delta.deletedFileRetentionDuration", configuration)
+    return _UNIT_MS["week"] if retention is None else retention
 
 
 def transaction_retention_ms(configuration: Mapping[str, str]) -> int | None:
