@@ -8,16 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import deltalake
 import duckdb
 import polars
 import pytest
+from pyspark.sql import SparkSession
 
 import deltalakedb
-from tests.fix_s3 import Bucket
+from tests.fix_s3 import S3Bucket
 from tests.integration.pipeline_client import PATIENCE, TABLES
 from tests.processes import Service
 
@@ -30,12 +31,12 @@ pytestmark = [pytest.mark.timeout(280), pytest.mark.xdist_group("pipeline")]
 
 
 @pytest.fixture
-def environment(postgres_url: str, kafka_bootstrap: str, kafka_prefix: str, s3_bucket: Bucket) -> dict[str, str]:
+def environment(postgres_url: str, kafka_bootstrap: str, kafka_prefix: str, s3_bucket: S3Bucket) -> dict[str, str]:
     """Settings of a lake on real services, as every process of it gets them."""
     return {
-        "DELTALAKEDB_STORE": postgres_url,
+        "DELTALAKEDB_STORE": f"{postgres_url}?schema=lake",
         "DELTALAKEDB_LOG": f"kafka://{kafka_bootstrap}/{kafka_prefix}",
-        "DELTALAKEDB_ROOT": f"s3://{s3_bucket.name}/lake",
+        "DELTALAKEDB_ROOT": s3_bucket.uri("lake"),
         **s3_bucket.environment,
     }
 
@@ -57,39 +58,58 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
 
 
 def test_services_killed_under_load(
-    lake: deltalakedb.Lake, environment: dict[str, str], s3_bucket: Bucket, tmp_path: Path, spark: Any
+    lake: deltalakedb.Lake,
+    environment: dict[str, str],
+    s3_bucket: S3Bucket,
+    tmp_path: Path,
+    spark: SparkSession,
+    duckdb_connection: duckdb.DuckDBPyConnection,
+    duckdb_s3: Callable[[S3Bucket], None],
 ) -> None:
     """With 32 two-table transactions in flight while committer and mirror are killed ten times each, every
     transaction is in both tables or in neither, none is answered twice or lost, no client retries, and all readers
     return the same rows."""
     stop_file = tmp_path / "stop"
     ledgers = [tmp_path / f"client-{number}.jsonl" for number in range(CLIENTS)]
-    committer = Service("committer", "run", "--takeover-after", "1", environment=environment, log=tmp_path / "committer")
+    committer = Service(
+        "committer", "run", "--takeover-after", "1", environment=environment, log=tmp_path / "committer"
+    )
     mirror = Service("mirror", "run", environment=environment, log=tmp_path / "mirror")
 
     def committed() -> int:
-        return sum(1 for ledger in ledgers if ledger.exists() for line in ledger.open() if '"committed"' in line)
+        return sum(ledger.read_text().count('"committed"') for ledger in ledgers if ledger.exists())
+
+    def more_than(count: int) -> bool:
+        return committed() > count
 
     with ExitStack() as stack:
         stack.enter_context(committer)
         stack.enter_context(mirror)
         clients = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.pipeline_client", str(number), str(IN_FLIGHT), stop_file, ledger]
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.integration.pipeline_client",
+                    str(number),
+                    str(IN_FLIGHT),
+                    stop_file,
+                    ledger,
+                ]
             )
             for number, ledger in enumerate(ledgers)
         ]
         for client in clients:
             stack.callback(client.kill)
-        wait_for(lambda: committed() >= 50, "the first 50 transactions", 60)
+        wait_for(partial(more_than, 50), "the first 50 transactions", 60)
         for _ in range(KILLS):
             for service in (committer, mirror):
                 before = committed()
                 service.kill()
                 service.start()
-                wait_for(lambda before=before: committed() >= before + 40, f"progress after killing {service.verb}", 60)
+                wait_for(partial(more_than, before + 40), f"progress after killing {service.verb}", 60)
         quiet = committed()
-        wait_for(lambda: committed() >= quiet + AFTERWARDS, f"{AFTERWARDS} transactions without faults", 90)
+        wait_for(partial(more_than, quiet + AFTERWARDS), f"{AFTERWARDS} transactions without faults", 90)
         stop_file.touch()
         for client in clients:
             assert client.wait(PATIENCE) == 0, "a client saw an error"
@@ -97,11 +117,12 @@ def test_services_killed_under_load(
         assert committer.stop() == 0
         assert mirror.stop() == 0
 
-    answers = [json.loads(line) for ledger in ledgers for line in ledger.open()]
+    answers = [json.loads(line) for ledger in ledgers for line in ledger.read_text().splitlines()]
     begun = {answer["begun"] for answer in answers if "begun" in answer}
     expected = {answer["committed"] for answer in answers if "committed" in answer}
     assert begun == expected, "every transaction begun was answered: committed"
-    for name, rows in read_by_everybody(lake, s3_bucket, spark).items():
+    duckdb_s3(s3_bucket)
+    for name, rows in read_by_everybody(lake, s3_bucket.storage_options, spark, duckdb_connection).items():
         assert len(rows) == len(expected), f"{name}: no row lost, none twice"
         assert set(rows) == expected, name
     versions = [answer["versions"] for answer in answers if "versions" in answer]
@@ -109,19 +130,25 @@ def test_services_killed_under_load(
         assert len({v[table] for v in versions}) == len(versions), "each transaction has a version of its own"
 
 
-def read_by_everybody(lake: deltalakedb.Lake, bucket: Bucket, spark: Any) -> dict[str, list[str]]:
+def read_by_everybody(
+    lake: deltalakedb.Lake,
+    storage_options: dict[str, str],
+    spark: SparkSession,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, list[str | None]]:
     """The keys of both tables as SQL and every reader by path return them, by reader and table."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str | None]] = {}
     snapshot = lake.snapshot()
-    connection = bucket.duckdb()
     for table in TABLES:
-        location = lake.table(table).location
+        location = snapshot.table(table).location
         found[f"sql.{table}"] = snapshot.table(table).to_arrow(columns=["key"])["key"].to_pylist()
-        found[f"duckdb.{table}"] = [key for (key,) in connection.execute(f"SELECT key FROM delta_scan('{location}')").fetchall()]
-        options = bucket.storage_options
-        found[f"polars.{table}"] = polars.scan_delta(location, storage_options=options).collect()["key"].to_list()
-        loaded = deltalake.DeltaTable(location, storage_options=options)
+        rows = connection.execute(f"SELECT key FROM delta_scan('{location}')").fetchall()
+        found[f"duckdb.{table}"] = [key for (key,) in rows]
+        found[f"polars.{table}"] = (
+            polars.scan_delta(location, storage_options=storage_options).collect()["key"].to_list()
+        )
+        loaded = deltalake.DeltaTable(location, storage_options=storage_options)
         found[f"delta-rs.{table}"] = loaded.to_pyarrow_table(columns=["key"])["key"].to_pylist()
-        rows = spark.read.format("delta").load(location.replace("s3://", "s3a://")).select("key").collect()
-        found[f"spark.{table}"] = [row.key for row in rows]
+        by_spark = spark.read.format("delta").load(location.replace("s3://", "s3a://")).select("key").collect()
+        found[f"spark.{table}"] = [row.key for row in by_spark]
     return found
