@@ -32,13 +32,17 @@ TEST    := $(VENV)/.installed/test-$(call checksum,requirements/build.txt requir
 demo: $(if $(wildcard $(TEST)),$(TEST),$(DEMO)) $(PROJECT)
 	@$(VENV)/bin/deltalakedb demo $(ARGS)
 
-# What is measured runs by itself, after everything else.
+# What is measured runs by itself, after everything else; ARGS, such as a file's name, asks for one run of just that.
 test: tools $(TEST) $(PROJECT) services
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup -m "not performance" $(ARGS)
-	@$(VENV)/bin/pytest -m performance $(ARGS)
+ifdef ARGS
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+else
+	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup -m "not performance"
+	@$(VENV)/bin/pytest -m performance
+endif
 
 check: $(TEST) $(PROJECT)
-	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff check --output-format concise
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
