@@ -283,6 +283,9 @@ class SqlCommitStore:
                 self._database.insert(table, COLUMNS[table], [row for row in rows if row[0] not in finished])
             else:
                 self._database.insert(table, COLUMNS[table], rows)
+        outbox = [(*row[:4], msgspec.json.encode(row.headers).decode(), row.payload) for row in batch.outbox]
+        self._database.insert("dl_outbox", _OUTBOX, outbox)
+        # From here on statements go out with the COMMIT, where an adapter has pipelines.
         if batch.heads:
             self._database.submit(_WRITE_HEADS, [list(batch.heads.values())])
         if batch.superseded:
@@ -296,8 +299,6 @@ class SqlCommitStore:
                 )
         if finished:
             self._database.submit("DELETE FROM dl_staged_chunks WHERE txn_id = ANY(?)", [sorted(finished)])
-        outbox = [(*row[:4], msgspec.json.encode(row.headers).decode(), row.payload) for row in batch.outbox]
-        self._database.insert("dl_outbox", _OUTBOX, outbox)
 
     def _cursor(self, statement: str) -> Cursor:
         rows = self._database.query(statement, [self.lake().lake_id])

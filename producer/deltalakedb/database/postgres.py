@@ -100,12 +100,12 @@ class PostgresDatabase:
         with self._errors("a statement failed"):
             cursor = self._run(sql, parameters)
             self._leave_pipeline()
-            self._resume_pipeline()
             return cursor.rowcount
 
     def submit(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement, in a transaction without waiting for it. Raises `TxnLogDatabaseError`."""
         with self._errors("a statement failed"):
+            self._enter_pipeline()
             self._run(sql, parameters)
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -116,6 +116,7 @@ class PostgresDatabase:
         bound = rows if statement.plain else [_bound(statement, row) for row in rows]
         with self._errors("a statement failed"):
             self._check_usable()
+            self._enter_pipeline()
             self._connection.cursor().executemany(statement.text, bound)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -134,7 +135,6 @@ class PostgresDatabase:
                 out.set_types(types)
                 for row in rows:
                     out.write_row(row)
-            self._resume_pipeline()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -165,7 +165,6 @@ class PostgresDatabase:
         with self._errors("a migration failed"):
             self._leave_pipeline()
             self._connection.execute(cast(Any, sql))
-            self._resume_pipeline()
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -203,7 +202,7 @@ class PostgresDatabase:
         with self._errors("a transaction could not begin"):
             self._in_block = True
             try:
-                self._resume_pipeline()
+                self._enter_pipeline()
                 self._connection.execute(cast(Any, begin))
             except BaseException:
                 self._roll_back()
@@ -243,8 +242,8 @@ class PostgresDatabase:
             logger.debug("a ROLLBACK failed; the connection is closed instead", exc_info=True)
             self.close()
 
-    def _resume_pipeline(self) -> None:
-        """In a transaction, go (back) into pipeline mode."""
+    def _enter_pipeline(self) -> None:
+        """In a transaction, send what follows without waiting for its answers."""
         if self._in_block and self._pipeline is None:
             pipeline = self._connection.pipeline()
             pipeline.__enter__()
