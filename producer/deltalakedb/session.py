@@ -25,7 +25,7 @@ from .eventlog import EventLog, open_event_log
 from .events import Outcome
 from .objectstore import ObjectStore, open_object_store
 from .objectstore.identity import claim_root, foreign_log, log_object
-from .outcomes import Outcomes
+from .outcomes import Lookup, Outcomes
 from .parquet import DataFileStores, TableShape
 from .publishing import Sender
 from .settings import Settings
@@ -52,8 +52,9 @@ class Session:
     """Everything open. Thread-safe; belongs to the process that made it."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._closed = True  # until there is something to close
         self.process = os.getpid()
+        self.settings = settings
         self.engine_info = f"deltalakedb/{version('deltalakedb')}"
         self.client_id = settings.client_id or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.storage = settings.storage
@@ -65,10 +66,10 @@ class Session:
         self._log: EventLog | None = None
         self._outcomes: Outcomes | None = None
         self._mirror: MirrorStepper | None = None
-        self._closed = False
         embedded = settings.address.engine != "postgres"
         self.committer: CommitterStepper | None = open_committer(settings) if embedded else None
         self.pool = Pool(lambda: open_database(settings.address))
+        self._closed = False
         try:
             self.lake = self._verified()
             self.catch_up()
@@ -130,7 +131,7 @@ class Session:
             if self._outcomes is None:
                 self._log = self._log or self._open_log()
                 deciding = None if self.committer is None else _Embedded(self)
-                self._outcomes = Outcomes(self._log, self._lookup, client_id=self.client_id, deciding=deciding)
+                self._outcomes = Outcomes(self._log, _lookup(self), client_id=self.client_id, deciding=deciding)
             return self._outcomes
 
     @property
@@ -223,25 +224,47 @@ class Session:
         address = self.settings.log_address or self.lake.log_address
         return open_event_log(address, options=self.settings.log_settings, client_id=self.client_id)
 
-    def _lookup(self, txn_ids: Sequence[str]) -> dict[str, Outcome]:
-        with self.catalog() as catalog:
+    def __del__(self) -> None:
+        # Nobody can use it any more; what a parent process opened is the parent's.
+        if getattr(self, "process", None) == os.getpid():
+            self.close()
+
+
+# The thread that waits for outcomes knows its session weakly: it must not keep alive what nobody else holds. Whoever
+# waits for an answer does hold it.
+
+
+def _lookup(session: Session) -> Lookup:
+    """Asks the session's SQL for decisions."""
+    known = weakref.ref(session)
+
+    def lookup(txn_ids: Sequence[str]) -> dict[str, Outcome]:
+        session = known()
+        if session is None:
+            return {}
+        with session.catalog() as catalog:
             return catalog.outcomes(txn_ids)
+
+    return lookup
 
 
 class _Embedded:
     """How the outcomes of an embedded lake come about: by the thread that waits for them."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = weakref.ref(session)
 
     def step(self) -> bool | None:
-        assert self._session.committer is not None
-        decided = self._session.committer.try_step(STEP_EVENTS)
+        session = self._session()
+        if session is None or session.committer is None:
+            return None
+        decided = session.committer.try_step(STEP_EVENTS)
         return None if decided is None else decided > 0
 
     def mirror(self) -> None:
+        session = self._session()
         try:
-            mirror = self._session.mirror()
+            mirror = None if session is None else session.mirror()
             while mirror is not None and mirror.try_step():
                 pass
         except TxnLogError as error:

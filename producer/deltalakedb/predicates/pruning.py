@@ -125,6 +125,8 @@ def may_match(node: Node, stats: Mapping[str, Any], schema: StructType) -> bool:
             if not isinstance(nulls, int):
                 return True
             return nulls != stats.get("numRecords") if negated else nulls > 0
+        case IsIn(column, values, False):
+            return any(may_match(Compare(column, "=", value), stats, schema) for value in values)
         case _:
             bounds = _bounds(node)
             return bounds is None or _overlaps(bounds, stats, schema)

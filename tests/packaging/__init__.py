@@ -1,0 +1,3 @@
+"""What is imported, exported and shipped."""
+
+from __future__ import annotations
