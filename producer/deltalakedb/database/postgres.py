@@ -141,7 +141,7 @@ class PostgresDatabase:
         """A read-write transaction at READ COMMITTED: what a statement waits for, it sees."""
         self._begin(_WRITE)
         try:
-            self._connection.execute(_WRITER_IDLE)
+            self.submit(_WRITER_IDLE)
             yield
         except BaseException:
             self._roll_back()
