@@ -34,6 +34,7 @@ _PARTITIONS = {stream: OUTCOME_PARTITIONS if stream is Stream.OUTCOMES else 1 fo
 
 _ASK_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
+_CREATE_SECONDS = 30.0
 
 # A partition that was just made, or whose broker just went or came back: to be asked again. The first is also what is
 # said of a topic that is not there.
@@ -88,10 +89,11 @@ class KafkaEventLog:
         ]
         if not topics:
             return
-        for created in self._open().create_topics(topics, request_timeout=_ASK_SECONDS).values():
+        for created in self._open().create_topics(topics, request_timeout=_CREATE_SECONDS).values():
             # Somebody else may have been quicker.
-            self._answer(created, "creating topics", fine=(KafkaError.TOPIC_ALREADY_EXISTS,))
-        deadline = time.monotonic() + _ASK_SECONDS
+            quicker = (KafkaError.TOPIC_ALREADY_EXISTS,)
+            self._answer(created, "creating topics", fine=quicker, seconds=_CREATE_SECONDS)
+        deadline = time.monotonic() + _CREATE_SECONDS
         while not self._ready():
             if time.monotonic() > deadline:
                 raise TxnLogEventLogError(f"{self.address}: topics were created, but the brokers do not show them yet")
@@ -236,9 +238,12 @@ class KafkaEventLog:
                 raise TxnLogEventLogError(f"{place.topic} [{partition}] at {self._servers} has no leader")
             time.sleep(0.02)
 
-    def _answer(self, asked: Future[T], what: str, *, fine: Sequence[int] = ()) -> T | None:
+    def _answer(
+        self, asked: Future[T], what: str, *, fine: Sequence[int] = (), seconds: float = _ASK_SECONDS
+    ) -> T | None:
         """What the brokers answered, None if that was one of the errors `fine`."""
-        deadline = time.monotonic() + _ASK_SECONDS + 5
+        # The client itself gives up after so long; this is for the case that it does not.
+        deadline = time.monotonic() + seconds + 5
         while True:
             # Has the error callback called: a question to brokers that refuse us is not answered, it only times out.
             self._admin.poll(0)
