@@ -34,10 +34,15 @@ def level_of(content: Content, tables: Iterable[str]) -> Level:
     asked = content.isolation
     if asked is not None and asked not in LEVELS:
         raise Refused(Reason.INVALID_ACTION, f"isolation {shown(asked)} is none of {', '.join(LEVELS)}")
-    works = content.tables
-    blind = not any(reads(work) or work.removes or work.cdc for work in works)
-    strictest = SNAPSHOT_ISOLATION if _changes_no_data(content) else max(tables, key=LEVELS.index, default=SERIALIZABLE)
-    return Level(max(asked or SNAPSHOT_ISOLATION, strictest, key=LEVELS.index), blind)
+    blind = True
+    changes_data = bool(content.apps)
+    for work in content.tables:
+        if work.removes or work.cdc or reads(work):
+            blind = False
+        changes_data = changes_data or _does_more_than_rearrange(work)
+    levels = {asked, *tables} if changes_data else {asked}
+    isolation = next((level for level in reversed(LEVELS) if level in levels), SNAPSHOT_ISOLATION)
+    return Level(isolation, blind)
 
 
 def reads(work: TableWork) -> bool:
@@ -181,16 +186,13 @@ def _stands_against(winner: Winner, isolation: str) -> tuple[Reason | None, str]
     return None, ""
 
 
-def _changes_no_data(content: Content) -> bool:
-    """Whether nothing is done but to rearrange files, in any table."""
-    return not content.apps and not any(
-        work.intents
-        or work.others
-        or work.cdc
-        or any(f.data_change for f in work.adds)
-        or any(f.data_change for f in work.removes)
-        for work in content.tables
-    )
+def _does_more_than_rearrange(work: TableWork) -> bool:
+    if work.intents or work.others or work.cdc:
+        return True
+    for add in work.adds:
+        if add.data_change:
+            return True
+    return any(remove.data_change for remove in work.removes)
 
 
 def _winner(table: TableState, version: int) -> Winner | None:

@@ -231,7 +231,7 @@ def _check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, roo
     lake = state.lake
     if not is_txn_id(txn_id):
         raise Refused(Reason.INVALID_ACTION, f"{shown(txn_id)} is not an id: a lower-case UUID")
-    if lake_id != lake.lake_id or root.rstrip("/") != lake.root.rstrip("/"):
+    if lake_id != lake.lake_id or (root != lake.root and root.rstrip("/") != lake.root.rstrip("/")):
         ours, theirs = (lake.lake_id, lake_id) if lake_id != lake.lake_id else (lake.root, root)
         raise Refused(Reason.WRONG_LAKE, f"meant for lake {shown(theirs)}; this is {shown(ours)}: connect again")
     if not _is_client_id(client_id, state.rules):
@@ -241,7 +241,8 @@ def _check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, roo
 
 
 def _is_client_id(text: str, limits: Rules) -> bool:
-    return "\0" not in text and len(text.encode()) <= limits.max_name_bytes
+    short = len(text) * 4 <= limits.max_name_bytes or len(text.encode()) <= limits.max_name_bytes
+    return short and "\0" not in text
 
 
 def _asker(state: State, txn_id: str, client_id: str, partition: int, position: int, time_ms: int) -> _Asker:

@@ -34,7 +34,7 @@ def assign_row_ids(
     high = before = _high_water_mark(table)
     assigned: list[AddFile] = []
     for n, add in enumerate(adds):
-        known = superseded.replaced[n] or removed_paths.get(add.path)
+        known = (superseded.replaced[n] if superseded.replaced else None) or removed_paths.get(add.path)
         if known is not None and known.base_row_id is not None:
             base, since = known.base_row_id, known.default_row_commit_version
         else:

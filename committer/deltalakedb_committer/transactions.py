@@ -90,11 +90,11 @@ def _check_limits(content: Content, rules: Rules) -> None:
             files += len(work.read_set.files) + len(work.read_set.app_ids)
             terms += sum(len(predicate.terms) for predicate in work.read_set.predicates)
         _check_text(work.operation, "operation", rules.max_name_bytes)
-        for what, texts in (("parameters", work.operation_parameters), ("metrics", work.operation_metrics)):
-            if texts and sum(len(key) + len(value) for key, value in texts.items()) * 4 > rules.max_text_bytes:
+        for texts in (work.operation_parameters, work.operation_metrics):
+            if (sum(map(len, texts)) + sum(map(len, texts.values()))) * 4 > rules.max_text_bytes:
                 raise Refused(
                     Reason.LIMIT_EXCEEDED,
-                    f"operation {what} have more than {rules.max_text_bytes // 4} characters",
+                    f"operation parameters or metrics have more than {rules.max_text_bytes // 4} characters",
                     table=work.name,
                 )
     for count, limit, what in (
@@ -185,6 +185,8 @@ def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> 
         )
     if (work.adds or work.cdc) and not isinstance(first, CreateTable):
         check_written_against(work, table, facts)
+    if not work.intents:
+        return Draft(work, table, facts)
     definition = Definition(facts.metadata, facts.schema, facts.protocol)
     return _redefined(work, table, definition, txn_id, state)
 
@@ -258,7 +260,7 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
     adds, removes = work.adds, work.removes
     num_records, slots = draft.measures or Measures((), ())
     superseded = check_live(work, facts, table)
-    ended = (*superseded.removed, *[live for live in superseded.replaced if live is not None])
+    ended = superseded.rows
     domains = [] if others is None else others.domains
     if facts.row_tracking and adds:
         gone = dict(zip([remove.path for remove in removes], superseded.removed, strict=True))
@@ -293,7 +295,7 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         adds=adds,
         num_records=num_records,
         slots=slots,
-        removes=tuple([_ended(*pair, at) for pair in zip(removes, superseded.removed, strict=True)]),
+        removes=tuple([_ended(*pair, at) for pair in zip(removes, superseded.removed, strict=True)]) if removes else (),
         cdc=work.cdc,
         metadata=metadata,
         schema=schema,
@@ -302,11 +304,18 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         domains=tuple(domains),
         others=() if others is None else tuple(others.unknown),
         superseded=ended,
-        changes_data=any(f.data_change for f in adds) or any(f.data_change for f in removes),
+        changes_data=_changes_data(work),
         live_files=table.live_files + len(adds) - len(ended),
         live_bytes=live_bytes,
         widths=widths,
     )
+
+
+def _changes_data(work: TableWork) -> bool:
+    for add in work.adds:
+        if add.data_change:
+            return True
+    return any(remove.data_change for remove in work.removes)
 
 
 def _ended(remove: RemoveFile, live: LiveFile, at: int) -> RemoveFile:
@@ -326,9 +335,7 @@ def _ended(remove: RemoveFile, live: LiveFile, at: int) -> RemoveFile:
     )
 
 
-def _txns(
-    apps: Sequence[AppTransaction], others: Others | None, table: str, at: int
-) -> tuple[SetTransaction, ...]:
+def _txns(apps: Sequence[AppTransaction], others: Others | None, table: str, at: int) -> tuple[SetTransaction, ...]:
     """The table's `txn` actions: those of the whole transaction, and its own."""
     found = {} if others is None else {txn.app_id: txn for txn in others.txns}
     for app in apps:

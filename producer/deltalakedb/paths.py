@@ -14,7 +14,9 @@ from urllib.parse import unquote_to_bytes
 MAX_PATH_BYTES: Final = 1_024
 
 # What nearly every path looks like: nothing to decode, no scheme, every segment begins with a letter or digit.
-_PLAIN = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*/)*[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*")
+_PLAIN = re.compile(r"(?=.{1,1024}\Z)(?:[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*/)*[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*\Z")
+is_plain = _PLAIN.match
+"""Whether a path is one of the many that need no closer look."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
@@ -28,7 +30,7 @@ def path_problem(path: str, partition_columns: Collection[str] = (), *, change_d
     The first folder must not be hidden (`_` or `.` at its start) unless it is `<partition column>=...` of one of
     `partition_columns`, or `_change_data` for a change data file.
     """
-    if len(path) <= MAX_PATH_BYTES and _PLAIN.fullmatch(path):
+    if is_plain(path):
         return None
     if (size := len(path.encode("utf-8", "surrogatepass"))) > MAX_PATH_BYTES:
         return f"it has {size} bytes, {MAX_PATH_BYTES} are allowed"

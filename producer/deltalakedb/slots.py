@@ -44,7 +44,7 @@ _SHORT_DECIMAL = 18
 _INTEGERS = frozenset({"byte", "short", "integer", "long"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_EXACT_DIGITS = 15  # of a decimal number that survive being a double
+_EXACT = 10**15  # decimal numbers of so many units survive being a double
 
 Encoder = Callable[[Any], Slot]
 
@@ -89,12 +89,12 @@ class SlotReader:
     """Takes the slots of one table's columns out of statistics."""
 
     def __init__(self, schema: StructType, columns: Sequence[tuple[str, ...]]) -> None:
-        self._columns: list[tuple[int, tuple[str, ...], str, Encoder, Encoder]] = []
+        self._columns: list[tuple[int, tuple[str, ...], bool, Encoder, Encoder]] = []
         for number, path in enumerate(columns[:SLOTS]):
             data_type = slot_type(schema, path)
             encoders = _encoders(data_type) if data_type is not None else None
-            if data_type is not None and encoders is not None:
-                self._columns.append((2 * number, path, data_type, *encoders))
+            if encoders is not None:
+                self._columns.append((2 * number, path, data_type == "string", *encoders))
 
     def read(self, low: Mapping[str, Any] | None, high: Mapping[str, Any] | None) -> Slots:
         """Slots from `minValues` and `maxValues`.
@@ -104,10 +104,9 @@ class SlotReader:
         if not low or not high:
             return NO_SLOTS
         slots: list[Slot] = [None] * (2 * SLOTS)
-        for at, path, data_type, lower, upper in self._columns:
-            least: Any = low
-            most: Any = high
-            for name in path:
+        for at, path, is_text, lower, upper in self._columns:
+            least, most = low.get(path[0]), high.get(path[0])
+            for name in path[1:]:
                 least = least.get(name) if isinstance(least, dict) else None
                 most = most.get(name) if isinstance(most, dict) else None
             if least is None or most is None:
@@ -117,9 +116,9 @@ class SlotReader:
                 continue
             if first > last:
                 # Some writers order texts by UTF-16 units; that is odd, but not a lie about rows.
-                if data_type == "string":
+                if is_text:
                     continue
-                raise ValueError(f"the minimum of column {'.'.join(path)} lies above its maximum")
+                raise ValueError(f"the minimum of column {'.'.join(path)[:100]!r} lies above its maximum")
             slots[at], slots[at + 1] = first, last
         return tuple(slots)  # type: ignore[return-value]
 
@@ -173,8 +172,7 @@ def _encoders(data_type: str) -> tuple[Encoder, Encoder] | None:
         return _micros_down, _micros_up
     decimal = decimal_of(data_type)
     if decimal is not None and decimal[0] <= _SHORT_DECIMAL:
-        scale = decimal[1]
-        return (lambda value: _unscaled(value, scale, up=False)), (lambda value: _unscaled(value, scale, up=True))
+        return _decimal_encoders(10 ** decimal[1])
     return None
 
 
@@ -184,13 +182,13 @@ def _clamped(value: int) -> int:
 
 def _integer_down(value: Any) -> Slot:
     if type(value) is int:
-        return _clamped(value)
+        return value if _MIN <= value <= _MAX else _clamped(value)
     return _clamped(math.floor(value)) if type(value) is float and math.isfinite(value) else None
 
 
 def _integer_up(value: Any) -> Slot:
     if type(value) is int:
-        return _clamped(value)
+        return value if _MIN <= value <= _MAX else _clamped(value)
     return _clamped(math.ceil(value)) if type(value) is float and math.isfinite(value) else None
 
 
@@ -300,17 +298,20 @@ def _micros_up(value: Any) -> Slot:
     return micros + (999 if digits <= 3 else 1 if digits > 6 else 0)
 
 
-def _unscaled(value: Any, scale: int, *, up: bool) -> Slot:
+def _decimal_encoders(factor: int) -> tuple[Encoder, Encoder]:
+    return (lambda value: _unscaled(value, factor, False)), (lambda value: _unscaled(value, factor, True))
+
+
+def _unscaled(value: Any, factor: int, up: bool) -> Slot:
     if type(value) is int:
-        return _clamped(value * 10**scale)
+        return _clamped(value * factor)
     if type(value) is not float or not math.isfinite(value):
         return None
-    factor = 10**scale
     try:
         unscaled: int = round(value * factor)
     except OverflowError:  # infinite once it is scaled
         return _clamped(int(value) * factor)
-    if abs(unscaled) < 10**_EXACT_DIGITS and unscaled / factor == value:
+    if -_EXACT < unscaled < _EXACT and unscaled / factor == value:
         return unscaled  # so few digits that no other decimal number reads as this double
     exact = Fraction(math.nextafter(value, math.inf if up else -math.inf)) * factor
     return _clamped(math.ceil(exact) if up else math.floor(exact))
