@@ -66,8 +66,7 @@ class Session:
         self._log: EventLog | None = None
         self._outcomes: Outcomes | None = None
         self._mirror: MirrorStepper | None = None
-        embedded = settings.address.engine != "postgres"
-        self.committer: CommitterStepper | None = open_committer(settings) if embedded else None
+        self.committer = _committer(settings)
         self.pool = Pool(lambda: open_database(settings.address))
         self._closed = False
         try:
@@ -228,6 +227,16 @@ class Session:
         # Nobody can use it any more; what a parent process opened is the parent's.
         if getattr(self, "process", None) == os.getpid():
             self.close()
+
+
+def _committer(settings: Settings) -> CommitterStepper | None:
+    """The committer to run in this process, for a store in a file. A directory becomes a lake by this, a URI does not."""
+    path = settings.address.path
+    if path is None:
+        return None
+    if settings.directory is None and not os.path.exists(path):
+        raise TxnLogConfigError(f"there is no store at {path}: correct the path, or run `deltalakedb migrate` first")
+    return open_committer(settings)
 
 
 # The thread that waits for outcomes knows its session weakly: it must not keep alive what nobody else holds. Whoever
