@@ -106,4 +106,4 @@ def test_checks_see_what_was_lost_and_what_is_too_much(written: Written) -> None
 
 def test_checks_of_nothing_fail(written: Written) -> None:
     """A check that saw no rows is not a check that passed."""
-    assert not Check(what="nothing", reader="duckdb", seen=0, wrong=0).ok
+    assert not Check.of("nothing", "duckdb", 0, 0).ok

@@ -18,11 +18,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     reader: str
     seen: int
     wrong: int
+    ok: bool
 
-    @property
-    def ok(self) -> bool:
-        """Whether there was something to see and nothing of it was wrong."""
-        return self.seen > 0 and self.wrong == 0
+    @classmethod
+    def of(cls, what: str, reader: str, seen: int, wrong: int) -> Check:
+        """A check that passes if there was something to see and nothing of it was wrong."""
+        return cls(what=what, reader=reader, seen=seen, wrong=wrong, ok=seen > 0 and wrong == 0)
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,4 +61,4 @@ def same_rows(connection: engine.Connection, what: str, reader: str, found: str,
         f"(SELECT count(*) FROM ((FROM {found}) EXCEPT ALL (FROM {expected}))) + "
         f"(SELECT count(*) FROM ((FROM {expected}) EXCEPT ALL (FROM {found})))",
     )
-    return Check(what=what, reader=reader, seen=seen, wrong=wrong)
+    return Check.of(what, reader, seen, wrong)

@@ -39,9 +39,9 @@ class Client:
     def run(self) -> Iterator[Done]:
         """Do all steps. A rejected one is told and never repeated."""
         for step in self._job.steps:
-            began = time.perf_counter()
+            began, clock = time.time(), time.perf_counter()
             done = self._insert(step.batch) if isinstance(step, Insert) else self._remove()
-            yield msgspec.structs.replace(done, milliseconds=(time.perf_counter() - began) * 1000)
+            yield msgspec.structs.replace(done, began=began, milliseconds=(time.perf_counter() - clock) * 1000)
 
     def _insert(self, batch: int) -> Done:
         folder = Path(self._job.folder)
@@ -105,6 +105,16 @@ def live_files(table: deltalakedb.TableSnapshot, keys: Keys, folder: str) -> Liv
     return files
 
 
+def warm_up() -> None:
+    """Load what is loaded at first use: that belongs to the start of a process, not to its first transaction."""
+    import pyarrow as pa
+
+    import deltalakedb.parquet
+    import deltalakedb.staging  # noqa: F401
+
+    pa.array([0])  # looks for pandas, and loads it if it is there
+
+
 def main() -> int:
     """Do the job on stdin. Exit code 0 when all steps are done, whatever became of them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -112,6 +122,7 @@ def main() -> int:
     tell = msgspec.json.Encoder()
     out = sys.stdout.buffer
     try:
+        warm_up()
         job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
         with deltalakedb.connect() as lake:
             for done in Client(job, lake).run():

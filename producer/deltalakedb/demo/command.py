@@ -86,7 +86,10 @@ def demo(
 def _settings(
     ctx: typer.Context, lake: Path | None, *, store: str | None, log: str | None, root: str | None, config: Path | None
 ) -> Settings:
-    """The lake that the options name, else the environment, else a new embedded one."""
+    """The lake that the options name, else the environment, else a new embedded one.
+
+    Its mirror is a process of its own, also on an embedded lake, so no client runs the mirror's step.
+    """
     if lake is not None and (store or log or root):
         raise typer.BadParameter(
             "an embedded lake has its own store, log and root: give --lake or those", param_hint="--lake"
@@ -99,9 +102,9 @@ def _settings(
             )
         lake = NEW_LAKES / time.strftime("demo-%Y%m%d-%H%M%S")
     if lake is None:
-        return settings_of(ctx, store=store, log=log, root=root, config=config)
+        return settings_of(ctx, store=store, log=log, root=root, config=config, mirror="off")
     directory = LakeDirectory(lake.absolute())
-    return settings_of(ctx, store=str(directory.path), log=directory.log, root=directory.root)
+    return settings_of(ctx, store=str(directory.path), log=directory.log, root=directory.root, mirror="off")
 
 
 def _environment(settings: Settings, config: Path | None) -> dict[str, str]:
@@ -110,6 +113,7 @@ def _environment(settings: Settings, config: Path | None) -> dict[str, str]:
         "STORE": settings.store.get_secret_value(),
         "LOG": settings.log,
         "ROOT": settings.root,
+        "MIRROR": settings.mirror,
         "CONFIG": None if config is None else str(config.absolute()),
     }
     environment = dict(os.environ)

@@ -52,6 +52,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     batch: int | None = None
     txn_id: str | None = None
     commit_seq: int | None = None
+    began: float = 0.0
+    """Seconds since the epoch."""
     milliseconds: float = 0.0
     """From the first row read to the outcome known."""
     reason: str | None = None

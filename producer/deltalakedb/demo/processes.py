@@ -60,26 +60,27 @@ class Services:
 
 
 class Clients:
-    """Client processes at work, for as long as the `with` block lasts."""
+    """Client processes, for as long as the `with` block lasts: started early, given work when it is there."""
 
-    def __init__(self, environment: Mapping[str, str], jobs: Sequence[Job]) -> None:
+    def __init__(self, environment: Mapping[str, str], count: int) -> None:
         self._environment = environment
-        self._jobs = jobs
+        self._count = count
         self._running: list[subprocess.Popen[bytes]] = []
         self._told: queue.SimpleQueue[Done | Failed | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
-        for job in self._jobs:
+        for _ in range(self._count):
             process = _start(["deltalakedb.demo.client"], self._environment, out=subprocess.PIPE, feed=subprocess.PIPE)
             self._running.append(process)
-            threading.Thread(target=self._listen, args=(job, process), name=f"client-{job.client}", daemon=True).start()
         return self
 
-    def results(self, every: float) -> Iterator[Done | None]:
-        """What the clients tell, as it comes; None whenever `every` seconds passed. Ends when all clients have ended.
+    def do(self, jobs: Sequence[Job], every: float) -> Iterator[Done | None]:
+        """Give each process its job, and yield what they tell as it comes; None whenever `every` seconds passed.
 
-        Raises `TxnLogError` if a client could not go on.
+        Ends when all have ended. Raises `TxnLogError` if one could not go on.
         """
+        for job, process in zip(jobs, self._running, strict=True):
+            threading.Thread(target=self._attend, args=(job, process), name=f"client-{job.client}", daemon=True).start()
         working = len(self._running)
         tick = time.monotonic() + every
         while working:
@@ -104,7 +105,7 @@ class Clients:
     ) -> None:
         _end(self._running)
 
-    def _listen(self, job: Job, process: subprocess.Popen[bytes]) -> None:
+    def _attend(self, job: Job, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         try:

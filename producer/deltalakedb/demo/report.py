@@ -62,13 +62,13 @@ def report(
     clients: int,
     pin: Pin,
     seconds: float,
-    load_seconds: float,
     mirror_seconds: float,
     checks: list[Check],
 ) -> Report:
     """The report of one run; `made` transactions were committed to make the tables before the clients began."""
     committed = [step for step in done if step.status == "committed"]
     latencies = [step.milliseconds for step in committed]
+    load_seconds = max(s.began + s.milliseconds / 1000 for s in done) - min(s.began for s in done)
     return Report(
         title=title,
         tables=pin.locations,
@@ -108,7 +108,7 @@ def text(report: Report) -> Iterator[str]:
     for check in report.checks:
         verdict = "ok    " if check.ok else "FAILED"
         wrong = f", {check.wrong:,} wrong" if check.wrong else ""
-        yield f"  {verdict} {check.reader:<9} {check.what} ({check.seen:,}{wrong})"
+        yield f"  {verdict} {check.reader:<11} {check.what} ({check.seen:,}{wrong})"
     yield ""
     for table, location in report.tables.items():
         yield f"  {table:<12} version {report.versions[table]:<6} {location}"

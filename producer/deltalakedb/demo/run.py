@@ -16,10 +16,11 @@ import deltalakedb
 from deltalakedb.errors import TxnLogTimeoutError, TxnLogValidationError
 from deltalakedb.objectstore import open_object_store
 from deltalakedb.settings import Settings
+from deltalakedb.verbs.migrate import make_lake
 
 from . import engine
 from .batches import read_schema
-from .checks import Pin, Workload
+from .checks import Check, Pin, Workload
 from .plan import Done, Job
 from .processes import Clients, Services
 from .progress import Display
@@ -33,7 +34,7 @@ OUTCOME_SECONDS = 60.0
 MIRROR_SECONDS = 120.0
 """Longest that the mirror may take for the rest once the clients are done."""
 PINS = 3
-"""Watermarks seen under way at which the tables are checked too, besides the last one."""
+"""Watermarks seen under way at which the first reader checks the tables too, besides the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Options:
     """Makes the batches in a folder."""
     clients: int
     services: bool
-    """Whether to run committer and mirror, or to use those that run already."""
+    """Whether to run committer and mirror (and make a lake on a server), or to use those that run already."""
     readers: Sequence[engine.Reader]
 
 
@@ -59,29 +60,33 @@ def run(options: Options, console: Console) -> Report:
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deltalakedb-demo-")))
+        if options.services and options.settings.address.path is None:
+            make_lake(options.settings)
         lake = stack.enter_context(deltalakedb.connect(settings=options.settings))
         services = Services(options.environment, folder)
         if options.services:
             stack.enter_context(services)
+        clients = stack.enter_context(Clients(options.environment, options.clients))
         say(console, "cutting the input into batches ...")
         workload = options.make_workload(folder)
         say(console, f"{workload.title}\n{options.clients} client processes write to {lake}")
         made = make_tables(lake, workload, folder, services)
         watermarks = Watermarks(open_object_store(lake.root, options.settings.storage.values), workload.tables)
-        load_began = time.monotonic()
-        done, seen = load(options, workload, folder, services, watermarks, console)
-        load_seconds = time.monotonic() - load_began
+        done, seen = load(clients, jobs(workload, folder, options.clients), services, watermarks, console)
+        told = time.monotonic()
         done = [settled(lake, step) for step in done]
         last = max((step.commit_seq for step in done if step.commit_seq is not None), default=None)
         if last is None:
             reasons = sorted({step.reason or step.status for step in done})
             raise TxnLogValidationError(f"not one transaction was committed: {', '.join(reasons)}")
         pin = wait_for_mirror(watermarks, last, services)
-        mirror_seconds = time.monotonic() - load_began - load_seconds
+        mirror_seconds = time.monotonic() - told
         say(console, f"checking what readers find by path at commit {pin.commit_seq} ...")
-        checks = [
-            check for reader in options.readers for check in workload.check(reader, [*spread(seen, PINS), pin], done)
-        ]
+        first, *others = options.readers
+        checks = workload.check(first, [*spread(seen, PINS), pin], done)
+        for reader in others:
+            checks += workload.check(reader, [pin], done)
+        checks += snapshots_whole(done)
     return report(
         title=workload.title,
         done=done,
@@ -89,10 +94,17 @@ def run(options: Options, console: Console) -> Report:
         clients=options.clients,
         pin=pin,
         seconds=time.monotonic() - began,
-        load_seconds=load_seconds,
         mirror_seconds=mirror_seconds,
         checks=checks,
     )
+
+
+def jobs(workload: Workload, folder: Path, clients: int) -> list[Job]:
+    """What each client does."""
+    return [
+        Job(client=client, folder=str(folder), tables=dict(workload.tables), steps=steps, keys=workload.keys)
+        for client, steps in enumerate(workload.steps(clients))
+    ]
 
 
 def make_tables(lake: deltalakedb.Lake, workload: Workload, folder: Path, services: Services) -> int:
@@ -121,30 +133,20 @@ def make_tables(lake: deltalakedb.Lake, workload: Workload, folder: Path, servic
 
 
 def load(
-    options: Options,
-    workload: Workload,
-    folder: Path,
-    services: Services,
-    watermarks: Watermarks,
-    console: Console,
+    clients: Clients, jobs: Sequence[Job], services: Services, watermarks: Watermarks, console: Console
 ) -> tuple[list[Done], list[Pin]]:
-    """Let the clients do everything; what came of each step, and the watermarks seen meanwhile."""
-    steps = workload.steps(options.clients)
-    jobs = [
-        Job(client=client, folder=str(folder), tables=dict(workload.tables), steps=plan, keys=workload.keys)
-        for client, plan in enumerate(steps)
-    ]
+    """Let the clients do everything; what came of each step, and the watermarks seen meanwhile (not of empty tables)."""
     done: list[Done] = []
     seen: list[Pin] = []
-    with Display(sum(map(len, steps)), console) as display, Clients(options.environment, jobs) as clients:
-        for step in clients.results(TICK):
+    with Display(sum(len(job.steps) for job in jobs), console) as display:
+        for step in clients.do(jobs, TICK):
             if step is not None:
                 done.append(step)
                 display.done(step)
                 continue
             services.check()
             pin = watermarks.read()
-            if pin is not None and pin not in seen:
+            if pin is not None and pin not in seen and min(pin.versions.values()) > 0:
                 seen.append(pin)
                 display.mirrored(pin.commit_seq)
     return done, seen
@@ -157,7 +159,17 @@ def settled(lake: deltalakedb.Lake, step: Done) -> Done:
     outcome = lake.cancel(step.txn_id)
     if outcome.committed is not None:
         return msgspec.structs.replace(step, status="committed", commit_seq=outcome.committed.commit_seq)
+    assert outcome.rejected is not None, "an outcome is one or the other"
     return msgspec.structs.replace(step, status="rejected", reason=outcome.rejected.reason)
+
+
+def snapshots_whole(done: Sequence[Done]) -> list[Check]:
+    """Whether the snapshots that removals were planned from, while all was under way, showed whole transactions."""
+    planned = [step for step in done if step.kind == "remove"]
+    if not planned:
+        return []
+    what = "every snapshot planned from SQL under way has each insert in all tables or in none"
+    return [Check.of(what, "deltalakedb", len(planned), sum(step.torn for step in planned))]
 
 
 def wait_for_mirror(watermarks: Watermarks, commit_seq: int, services: Services) -> Pin:

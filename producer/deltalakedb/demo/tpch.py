@@ -82,7 +82,7 @@ class Refreshes:
                 reader.view(self._connection, f"{self.tables[table]}_found", location, pin.versions[table])
             seen, wrong = engine.integers(self._connection, _WHOLE)
             what = f"every order has all its line items and their total at commit {pin.commit_seq}"
-            checks.append(Check(what=what, reader=reader.name, seen=seen, wrong=wrong))
+            checks.append(Check.of(what, reader.name, seen, wrong))
         self._expect(done)
         for folder in KEYS:
             what = f"{folder}: the rows of what was acknowledged, and no others"
