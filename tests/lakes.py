@@ -127,11 +127,17 @@ class FilledLake:
 def create(
     name: str, *adds: AddFile, schema: str = SCHEMA, partition_by: tuple[str, ...] = (), **properties: str
 ) -> TableWork:
-    """Make a table, with its first files. Properties are given with `_` for `.`, without `delta.`."""
+    """Make a table, with its first files, that takes removes without a read set.
+
+    Properties are given with `_` for `.`, without `delta.`.
+    """
     intent = CreateTable(
         schema_string=schema,
         partition_columns=partition_by,
-        properties={f"delta.{key.replace('_', '.')}": value for key, value in properties.items()},
+        properties={
+            "delta.isolationLevel": "WriteSerializable",
+            **{f"delta.{key.replace('_', '.')}": value for key, value in properties.items()},
+        },
     )
     return TableWork(name=name, operation="CREATE TABLE AS SELECT", intents=(intent,), adds=adds)
 

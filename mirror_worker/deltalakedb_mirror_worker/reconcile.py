@@ -111,5 +111,5 @@ class Reconciler:
             last_error=told,
             fenced_by=told,
         )
-        with self._pool.connection() as db:
+        with self._pool.connection() as db, db.transaction():
             status.write(db, self._target, [update], int(time.time() * 1000))

@@ -56,7 +56,10 @@ def find_target(catalog: Catalog, name: str) -> MirrorTarget:
 
 
 def add_missing(db: Database, target: str, now_ms: int) -> None:
-    """Give every table without a row for the target one. It publishes from the first version that was not imported."""
+    """Give every table without a row for the target one, in the transaction under way.
+
+    It publishes from the first version that was not imported.
+    """
     rows = db.query(
         """
         SELECT v.table_no, MIN(v.version) FROM dl_table_versions v
@@ -81,7 +84,10 @@ def add_missing(db: Database, target: str, now_ms: int) -> None:
 
 
 def write(db: Database, target: str, updates: Sequence[StatusUpdate], now_ms: int) -> None:
-    """Record what became of tables. A row that another worker has moved further is left as it is."""
+    """Record what became of tables, in the transaction under way.
+
+    A row that another worker has moved further is left as it is.
+    """
     db.execute_many(
         """
         UPDATE dl_mirror_status

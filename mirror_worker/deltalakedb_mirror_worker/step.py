@@ -37,7 +37,8 @@ STEP_ACTIONS = 20_000
 PATIENCE_SECONDS = 1.0
 """How long a step waits for its slowest table."""
 CLOSE_SECONDS = 5.0
-MAX_BACKOFF_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 60.0
+"""Longest pause before a table that failed is tried again; the first one is about a second."""
 FENCED_SECONDS = 30.0
 """How often a fenced table is looked at again: whoever is in the way may have gone."""
 
@@ -82,6 +83,7 @@ class Mirror:
         *,
         target: str = status.IN_PLACE,
         threads: int = 4,
+        max_pause: float = MAX_PAUSE_SECONDS,
         secrets: Mapping[str, str] | None = None,
         on_published: Callable[[Mapping[int, int]], None] = lambda versions: None,
     ) -> None:
@@ -92,6 +94,7 @@ class Mirror:
         self._pool = pool
         self._open_objects = open_objects
         self._target = target
+        self._max_pause = max_pause
         self._secrets = dict(secrets or {})
         self._threads = Threads(threads, "mirror")
         self._on_published = on_published
@@ -150,7 +153,8 @@ class Mirror:
         """Tables that lack versions; each has a status row after this."""
         behind = catalog.progress(self._target, behind=True)
         if any(table.status is None for table in behind):
-            status.add_missing(db, self._target, _now_ms())
+            with db.transaction():
+                status.add_missing(db, self._target, _now_ms())
             behind = catalog.progress(self._target, behind=True)
         return [table for table in behind if table.state != "IMPORTING"]
 
@@ -190,7 +194,7 @@ class Mirror:
         done = [(job, future) for job, future in self._running.values() if future.done()]
         updates = [self._update(job, future.result()) for job, future in done]
         if updates:
-            with self._pool.connection() as db:
+            with self._pool.connection() as db, db.transaction():
                 status.write(db, self._target, updates, _now_ms())
             for (job, future), update in zip(done, updates, strict=True):
                 # After an error it may be that nothing at all could be seen, the version before the first included.
@@ -234,7 +238,7 @@ class Mirror:
         if isinstance(error, TxnLogTableFencedError):
             if table.status is None or table.status.state != MirrorState.FENCED:
                 logger.error("table %r is fenced: %s", table.name, told, extra=where)
-            self._not_before[table.table_no] = time.monotonic() + FENCED_SECONDS
+            self._not_before[table.table_no] = time.monotonic() + min(self._max_pause, FENCED_SECONDS)
             return StatusUpdate(
                 table_no=table.table_no,
                 state=MirrorState.FENCED,
@@ -243,7 +247,7 @@ class Mirror:
                 last_error=told,
                 fenced_by=told,
             )
-        pause = min(MAX_BACKOFF_SECONDS, 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.25)
+        pause = min(self._max_pause, 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.25)
         logger.warning("table %r could not be published, again in %.0f s: %s", table.name, pause, told, extra=where)
         self._not_before[table.table_no] = time.monotonic() + pause
         return StatusUpdate(

@@ -1,0 +1,7 @@
+"""The fixtures of lakes and their mirrors."""
+
+from __future__ import annotations
+
+from tests.mirrors import lake, make_mirror, mirror, pool, root, store_address
+
+__all__ = ["lake", "make_mirror", "mirror", "pool", "root", "store_address"]
