@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.fix_s3",
     "tests.fix_spark",
     "tests.fix_duckdb",
+    "tests.fix_golden",
 ]

@@ -112,8 +112,8 @@ def open_log(settings: Settings) -> EventLog:
 
 
 def lock_file(settings: Settings) -> LockFile | None:
-    """The lock file of a lake whose store is a file; None for one on a server."""
-    if settings.address.engine == "postgres":
+    """The lock file of a lake whose store is a SQLite file; None for others."""
+    if settings.address.engine != "sqlite":
         return None
     return LockFile(Path(f"{settings.address.path}.lock"))
 

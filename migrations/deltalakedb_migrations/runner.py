@@ -133,9 +133,7 @@ def _missing(database: Database) -> list[Migration]:
     known = migrations(database.dialect)
     if not database.query(_EXISTS[database.dialect]):
         return list(known)
-    applied: dict[str, str] = {
-        name: text_hash for name, text_hash in database.query("SELECT name, text_hash FROM dl_migrations")
-    }
+    applied: dict[str, str] = dict(database.query("SELECT name, text_hash FROM dl_migrations"))
     unknown = sorted(applied.keys() - {migration.name for migration in known})
     if unknown:
         raise MigrationError(

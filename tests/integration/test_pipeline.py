@@ -27,7 +27,7 @@ IN_FLIGHT = 8
 KILLS = 10
 AFTERWARDS = 500
 
-pytestmark = [pytest.mark.timeout(280), pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.timeout(280)
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltalakedb_migrations import migrate
-
 from deltalakedb.database import open_database
 from deltalakedb.database.address import StoreAddress
+from deltalakedb_migrations import migrate
 
 PAGE = Path(__file__).parents[2] / "docs" / "schema.md"
 SQLITE_TYPES = {"BIGINT": "INTEGER", "BYTEA": "BLOB"}
@@ -37,7 +36,7 @@ def made(folder: Path) -> dict[str, Columns]:
     try:
         migrate(database)
         names = database.query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'dl%'")
-        columns = "SELECT name, type, \"notnull\", pk FROM pragma_table_info(?) ORDER BY cid"
+        columns = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid'
         return {
             table: {
                 name: (SQLITE_TYPES.get(kind, kind), not (notnull or pk))
