@@ -36,6 +36,8 @@ def make_lake(settings: Settings) -> Made:
     Raises `TxnLogConfigError` if the log or root is not given for a new lake, or is another one than an existing
     lake remembers; `TxnLogHaltedError` if the log's streams have settings that correctness cannot rest on.
     """
+    if settings.directory is not None:
+        settings.directory.mkdir(parents=True, exist_ok=True)
     database = open_database(settings.address, create=True)
     try:
         applied = migrate(database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -133,18 +134,19 @@ def test_a_missing_extra_names_what_to_install(
 
 
 @pytest.mark.parametrize("library", ["duckdb", "deltalake"])
-def test_the_demo_without_its_extra(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+def test_the_demo_without_its_extra(tmp_path: Path, library: str) -> None:
     """The demo's options can be read without its libraries; running it says which extra brings them."""
-    for name in [name for name in sys.modules if name == library or name.startswith("deltalakedb.demo.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, library, None)
 
-    helped = runner.invoke(app, ["demo", "--help"])
-    result = runner.invoke(app, ["demo"])
+    def without(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = f"import sys; sys.modules[{library!r}] = None; from deltalakedb.program import main; main()"
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
-    assert helped.exit_code == 0
-    assert result.exit_code == 1
-    assert "pip install 'deltalakedb[demo]'" in result.stderr
+    helped, ran = without("demo", "--help"), without("demo")
+
+    assert helped.returncode == 0
+    assert ran.returncode == 1
+    assert "pip install 'deltalakedb[demo]'" in ran.stderr
 
 
 def test_migrate_tables_and_info_on_an_embedded_lake(runner: CliRunner) -> None:
