@@ -157,6 +157,13 @@ CREATE TABLE dl_live_files (
 );
 CREATE INDEX dl_live_files_path ON dl_live_files USING hash (path);
 
+-- Of a table that autovacuum has not seen the planner believes that each path is in it many times, and reads all of it
+-- to find a few. So it is shown rows like those to come; what it learns of them holds until autovacuum has been there.
+INSERT INTO dl_live_files (table_no, version, n, path, dv_id, partition_no, size, modification_time, data_change)
+    SELECT i % 10, i, 0, md5(i::TEXT) || '.parquet', '', 0, 1, 0, TRUE FROM generate_series(1, 1000) AS i;
+ANALYZE dl_live_files;
+DELETE FROM dl_live_files;
+
 -- Files that some older version had, with the version that removed them.
 CREATE TABLE dl_past_files (
     LIKE dl_live_files,
