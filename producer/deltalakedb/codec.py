@@ -17,7 +17,6 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from deltalakedb_schemas import NAMES, load_schema
 
 from . import events
-from .avro_bytes import commit_bytes, outcome_bytes
 from .errors import TxnLogDecodeError, TxnLogValidationError
 from .eventlog.port import MAX_RECORD_BYTES, Headers
 from .events import Event, ImportedVersion, StagedTransaction
@@ -98,9 +97,11 @@ def encode(event: ImportedVersion | events.Control | events.Commit | events.Outc
             plain = msgspec.to_builtins(event)
             plain["command"] = _branch(plain["command"])
         case events.Commit():
-            return _by_name("commit.v1").marker + commit_bytes(event)
+            schema = _by_name("commit.v1")
+            plain = msgspec.to_builtins(event)
         case events.Outcome():
-            return _by_name("outcome.v1").marker + outcome_bytes(event)
+            schema = _by_name("outcome.v1")
+            plain = msgspec.to_builtins(event)
     return schema.marker + _encode(schema.whole, plain)
 
 
