@@ -11,6 +11,11 @@ _TARGET = tuple(MirrorTarget.__dataclass_fields__)
 _STATUS = tuple(MirrorStatus.__dataclass_fields__)
 _TABLE = ("table_no", "table_id", "name", "location", "state")
 _HEAD = ("version", "commit_seq", "time_ms")
+# A subquery and not a join: one index probe per table, also before a planner has seen how many versions there are.
+_NEXT = (
+    "(SELECT v.{} FROM dl_table_versions v "
+    "WHERE v.table_no = h.table_no AND v.version = COALESCE(s.mirrored_version, -1) + 1)"
+)
 
 
 def read_targets(database: Database) -> list[MirrorTarget]:
@@ -23,11 +28,9 @@ def read_progress(database: Database, target: str, *, behind: bool = False) -> l
     """Every table beside its status on `target`, by table number; with `behind` only those that lack a version."""
     condition = "WHERE s.table_no IS NULL OR s.mirrored_version < h.version" if behind else ""
     rows = database.query(
-        f"SELECT {columns(_TABLE, 't')}, {columns(_HEAD, 'h')}, v.commit_seq, v.time_ms, {columns(_STATUS, 's')} "
-        "FROM dl_table_heads h JOIN dl_tables t ON t.table_no = h.table_no "
-        "LEFT JOIN dl_mirror_status s ON s.table_no = h.table_no AND s.target = ? "
-        "LEFT JOIN dl_table_versions v ON v.table_no = h.table_no AND v.version = COALESCE(s.mirrored_version, -1) + 1 "
-        f"{condition} ORDER BY h.table_no",
+        f"SELECT {columns(_TABLE, 't')}, {columns(_HEAD, 'h')}, {_NEXT.format('commit_seq')}, {_NEXT.format('time_ms')}, "
+        f"{columns(_STATUS, 's')} FROM dl_table_heads h JOIN dl_tables t ON t.table_no = h.table_no "
+        f"LEFT JOIN dl_mirror_status s ON s.table_no = h.table_no AND s.target = ? {condition} ORDER BY h.table_no",
         [target],
     )
     return [
