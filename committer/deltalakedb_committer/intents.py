@@ -6,7 +6,7 @@ An intent that is true already changes nothing, so two clients with the same wis
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -63,9 +63,12 @@ class Definition:
 
 
 def new_table(
-    intent: CreateTable, name: str, txn_id: str, table_no: int, state: State
+    intent: CreateTable, name: str, txn_id: str, state: State, siblings: Sequence[TableState]
 ) -> tuple[TableState, Definition]:
-    """The table that `intent` makes, without a version yet, and its first metadata and protocol. Raises `Refused`."""
+    """The table that `intent` makes, without a version yet, and its first metadata and protocol.
+
+    `siblings` are the tables that the same transaction makes before it. Raises `Refused`.
+    """
     rules = state.rules
     if not is_table_name(name) or name.startswith(_OURS):
         raise Refused(
@@ -76,10 +79,10 @@ def new_table(
         )
     definition = _definition(intent, name, txn_id, state.lake.fence, rules)
     table = TableState(
-        table_no=table_no,
+        table_no=state.next_table_no + len(siblings),
         table_id=table_id(txn_id, name),
         name=name,
-        location=_new_location(intent, name, state),
+        location=_new_location(intent, name, state, siblings),
         slot_columns=slot_columns(definition.schema, definition.metadata.partition_columns),
         loaded=True,
         winners_since=-1,
@@ -239,7 +242,7 @@ def _default_location(name: str, state: State) -> str:
     return table_location(state.lake.root, name, newest)
 
 
-def _new_location(intent: CreateTable, name: str, state: State) -> str:
+def _new_location(intent: CreateTable, name: str, state: State, siblings: Sequence[TableState]) -> str:
     root = state.lake.root.rstrip("/") + "/"
     location = _default_location(name, state) if intent.location is None else intent.location.rstrip("/")
     below = location.removeprefix(root)
@@ -251,7 +254,7 @@ def _new_location(intent: CreateTable, name: str, state: State) -> str:
             table=name,
         )
     folder = location + "/"
-    for other in state.tables.values():
+    for other in (*state.tables.values(), *siblings):
         theirs = other.location.rstrip("/") + "/"
         if theirs.startswith(folder) or folder.startswith(theirs):
             raise Refused(

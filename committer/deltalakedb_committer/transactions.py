@@ -124,14 +124,14 @@ def _check_text(text: str, what: str, limit: int) -> None:
 def _drafts(content: Content, txn_id: str, state: State) -> list[Draft]:
     drafts: list[Draft] = []
     seen: set[int] = set()
-    next_table_no = state.next_table_no
+    created: list[TableState] = []
     for work in content.tables:
         if work.id is None and work.name is None:
             raise Refused(Reason.INVALID_ACTION, "a table is given neither by name nor by id")
         table = state.table(name=work.name, table_id=work.id)
         if table is None:
-            draft = _created(work, txn_id, next_table_no, state)
-            next_table_no += 1
+            draft = _created(work, txn_id, state, created)
+            created.append(draft.table)
         else:
             draft = _existing(work, table, txn_id, state)
         if draft.table.table_no in seen:
@@ -145,7 +145,7 @@ def _drafts(content: Content, txn_id: str, state: State) -> list[Draft]:
     return drafts
 
 
-def _created(work: TableWork, txn_id: str, table_no: int, state: State) -> Draft:
+def _created(work: TableWork, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
     first = work.intents[0] if work.intents else None
     if not isinstance(first, CreateTable) or work.name is None or work.id is not None:
         raise Refused(
@@ -157,7 +157,7 @@ def _created(work: TableWork, txn_id: str, table_no: int, state: State) -> Draft
         raise Refused(
             Reason.READ_VERSION_INVALID, "the table is not there yet: it has no version to be read", table=work.name
         )
-    table, definition = new_table(first, work.name, txn_id, table_no, state)
+    table, definition = new_table(first, work.name, txn_id, state, siblings)
     return _redefined(work, table, definition, txn_id, state)
 
 

@@ -1,0 +1,351 @@
+"""A lake in memory: decides events with the real rules, keeps the rows that a store would, and loads states from them.
+
+Nothing is remembered between batches but rows, so whatever a decision needs has to have been named and written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
+from deltalakedb.codec import content_digest, decode_content, encode_content
+from deltalakedb.delta_types import parse_schema
+from deltalakedb.events import (
+    Cancel,
+    Command,
+    Committed,
+    Content,
+    Control,
+    Envelope,
+    Outcome,
+    Rejected,
+    StagedTransaction,
+    TableWork,
+)
+from deltalakedb_committer.decide import advance, decide
+from deltalakedb_committer.decisions import Accepted, Answer, Commit, Decision, Rejection
+from deltalakedb_committer.needs import Needs, StagedEvent, add_content, add_needs
+from deltalakedb_committer.rows import COLUMNS, Batch, add_decision
+from deltalakedb_committer.rules import Rules, rules
+from deltalakedb_committer.state import Decided, Lake, LiveFile, StagedChunk, State, TableState, TableTxn, Winner
+
+LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
+ROOT = "s3://bucket/lake"
+START_MS = 1_700_000_000_000
+"""Append time of the record at position 0; each next one comes a millisecond later."""
+
+Row = dict[str, Any]
+
+
+class ModelLake:
+    """Rows as a store would have them, and the events that made them."""
+
+    def __init__(self, *, fence: bool = True, limits: Rules | None = None) -> None:
+        self.lake = Lake(lake_id=LAKE_ID, root=ROOT, fence=fence)
+        self.limits = limits
+        """In place of the numbered rule sets."""
+        self.rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+        self.past: list[Row] = []
+        self.heads: dict[int, Row] = {}
+        self.outbox: list[Any] = []
+        self.position = 0
+        self.commit_seq = self.time_ms = 0
+        self.next_table_no = 1
+        self.rule_set = 1
+
+    # Deciding.
+
+    def run(self, events: Sequence[StagedEvent], *, at: int | None = None) -> list[Decision]:
+        """Decide and write events as one batch; `at` is the time of its first record."""
+        needs = Needs()
+        for event in events:
+            add_needs(needs, event)
+        state = self.load(needs)
+        batch = Batch()
+        decisions: list[Decision] = []
+        for n, event in enumerate(events):
+            position = self.position + n
+            time_ms = START_MS + position if at is None else at + n
+            decision = decide(state, event, position=position, time_ms=time_ms)
+            advance(state, decision)
+            add_decision(batch, decision)
+            decisions.append(decision)
+        self.position += len(events)
+        self._write(batch)
+        self.commit_seq, self.time_ms = state.commit_seq, state.time_ms
+        self.next_table_no, self.rule_set = state.next_table_no, state.rules.number
+        return decisions
+
+    def decide(self, event: StagedEvent, *, at: int | None = None) -> Decision:
+        """Decide and write one event."""
+        (decision,) = self.run([event], at=at)
+        return decision
+
+    def commit(self, *tables: TableWork, at: int | None = None, **content: Any) -> Commit:
+        """One transaction that makes a commit."""
+        decision = self.decide(staged(*tables, **content), at=at)
+        assert isinstance(decision, Commit), decision
+        return decision
+
+    def reject(self, *tables: TableWork, **content: Any) -> Rejected:
+        """One transaction that is rejected, and why."""
+        decision = self.decide(staged(*tables, **content))
+        assert isinstance(decision, Rejection), decision
+        assert decision.outcome.rejected is not None
+        return decision.outcome.rejected
+
+    def accept(self, *tables: TableWork, **content: Any) -> Committed:
+        """One transaction that is committed without changing anything."""
+        decision = self.decide(staged(*tables, **content))
+        assert isinstance(decision, Accepted), decision
+        assert decision.outcome.committed is not None
+        return decision.outcome.committed
+
+    # Looking.
+
+    def digest(self) -> Any:
+        """Everything that is written, comparable."""
+        rows = {name: sorted(map(repr, rows)) for name, rows in self.rows.items()}
+        heads = sorted(map(repr, self.heads.values()))
+        return (rows, sorted(map(repr, self.past)), heads, self.outbox, self.commit_seq, self.time_ms, self.rule_set)
+
+    def live(self, name: str) -> set[tuple[str, str]]:
+        """(path, dv_id) of the table's live files."""
+        number = next(row["table_no"] for row in self.rows["dl_tables"] if row["name"] == name)
+        return {(row["path"], row["dv_id"]) for row in self.rows["dl_live_files"] if row["table_no"] == number}
+
+    def table(self, name: str) -> TableState:
+        """The table as a decision finds it."""
+        needs = Needs()
+        add_content(needs, Content(tables=(TableWork(name=name),)))
+        found = self.load(needs).table(name=name)
+        assert found is not None
+        return found
+
+    # Rows.
+
+    def load(self, needs: Needs) -> State:
+        """A new state with what `needs` names."""
+        state = State(
+            lake=self.lake,
+            rules=self.limits or rules(self.rule_set),
+            commit_seq=self.commit_seq,
+            time_ms=self.time_ms,
+            next_table_no=self.next_table_no,
+        )
+        for row in self.rows["dl_tables"]:
+            state.add_table(
+                TableState(
+                    table_no=row["table_no"],
+                    table_id=row["table_id"],
+                    name=row["name"],
+                    location=row["location"],
+                    state=row["state"],
+                    dropped_seq=row["dropped_seq"],
+                    slot_columns=msgspec.json.decode(row["slot_columns"], type=tuple[tuple[str, ...], ...]),
+                )
+            )
+        for row in self.rows["dl_staged_chunks"]:
+            if row["txn_id"] in needs.chunked:
+                state.chunks.setdefault(row["txn_id"], {})[row["chunk_index"]] = StagedChunk(
+                    index=row["chunk_index"],
+                    count=row["chunk_count"],
+                    digest=row["digest"],
+                    chunk_digest=row["chunk_digest"],
+                    content=row["content"],
+                )
+                add_content(needs, decode_content(row["content"]))
+        txn_ids = set(needs.txn_ids)
+        for row in self.rows["dl_app_transactions"]:
+            if any(version <= row["app_version"] for version in needs.apps.get(row["app_id"], ())):
+                state.apps.setdefault(row["app_id"], {})[row["app_version"]] = row["txn_id"]
+                txn_ids.add(row["txn_id"])
+        for row in self.rows["dl_transactions"]:
+            if row["txn_id"] in txn_ids:
+                outcome = msgspec.json.decode(row["outcome"], type=Outcome)
+                state.decided[row["txn_id"]] = Decided(txn_id=row["txn_id"], digest=row["digest"], outcome=outcome)
+        for (table_id, name), wanted in needs.tables.items():
+            table = state.table(name=name, table_id=table_id)
+            if table is not None:
+                self._load_table(table, wanted.paths, wanted.read_version, wanted.metadata_versions, wanted.app_ids)
+                state.touch(table)
+        return state
+
+    def _load_table(
+        self,
+        table: TableState,
+        paths: set[str],
+        read_version: int | None,
+        metadata_versions: set[int],
+        app_ids: set[str],
+    ) -> None:
+        head = self.heads[table.table_no]
+        table.loaded = True
+        table.version, table.time_ms = head["version"], head["time_ms"]
+        table.metadata_version, table.protocol_version = head["metadata_version"], head["protocol_version"]
+        table.live_files, table.live_bytes = head["live_files"], head["live_bytes"]
+        table.widths = (head["width1"], head["width2"], head["width3"], head["width4"])
+        metadata = {row["version"]: _metadata(row) for row in self._of("dl_metadata_updates", table)}
+        table.metadata = metadata[table.metadata_version]
+        table.schema = parse_schema(table.metadata.schema_string)
+        table.past_metadata |= {v: m for v, m in metadata.items() if v in metadata_versions}
+        for row in self._of("dl_protocol_updates", table):
+            if row["version"] == table.protocol_version:
+                table.protocol = _protocol(row)
+        for row in self._of("dl_live_files", table):
+            if row["path"] in paths:
+                table.files[row["path"], row["dv_id"]] = _live_file(row)
+                table.vectors.setdefault(row["path"], set()).add(row["dv_id"])
+        if read_version is not None:
+            known = -1 if table.winners_since is None else table.winners_since
+            table.winners_since = read_version if table.winners_since is None else min(read_version, known)
+            table.winners[:] = [
+                _winner(row) for row in self._of("dl_table_versions", table) if row["version"] > table.winners_since
+            ]
+        for row in self._of("dl_txn_actions", table):
+            if row["app_id"] in app_ids:
+                txn = SetTransaction(app_id=row["app_id"], version=row["app_version"], last_updated=row["last_updated"])
+                table.txns[row["app_id"]] = TableTxn(row["version"], txn)
+        for row in self._of("dl_domain_metadata", table):
+            if row["removed"]:
+                table.domains.pop(row["domain"], None)
+            else:
+                table.domains[row["domain"]] = DomainMetadata(
+                    domain=row["domain"], configuration=row["configuration"], rest=row["extra"]
+                )
+
+    def _of(self, name: str, table: TableState) -> Iterable[Row]:
+        return sorted(
+            (row for row in self.rows[name] if row["table_no"] == table.table_no), key=lambda row: int(row["version"])
+        )
+
+    def _write(self, batch: Batch) -> None:
+        for name, rows in batch.inserts.items():
+            self.rows[name] += [dict(zip(COLUMNS[name], row, strict=True)) for row in rows]
+        for table_no, row in batch.heads.items():
+            self.heads[table_no] = dict(zip(COLUMNS["dl_table_heads"], row, strict=True))
+        for table_no, version, n, removed_version in batch.superseded:
+            (ended,) = [
+                row
+                for row in self.rows["dl_live_files"]
+                if (row["table_no"], row["version"], row["n"]) == (table_no, version, n)
+            ]
+            self.rows["dl_live_files"].remove(ended)
+            self.past.append({**ended, "removed_version": removed_version})
+        finished = set(batch.finished_chunks)
+        self.rows["dl_staged_chunks"] = [r for r in self.rows["dl_staged_chunks"] if r["txn_id"] not in finished]
+        self.outbox += batch.outbox
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        """What the SQL schema has as primary keys holds, and counts agree with rows."""
+        for name, columns in {
+            "dl_tables": ("table_no",),
+            "dl_commits": ("commit_seq",),
+            "dl_transactions": ("txn_id",),
+            "dl_app_transactions": ("app_id", "app_version"),
+            "dl_table_versions": ("table_no", "version"),
+            "dl_live_files": ("table_no", "path", "dv_id"),
+            "dl_staged_chunks": ("txn_id", "chunk_index"),
+        }.items():
+            keys = [tuple(row[column] for column in columns) for row in self.rows[name]]
+            assert len(set(keys)) == len(keys), name
+        for table_no, head in self.heads.items():
+            sizes = [row["size"] for row in self.rows["dl_live_files"] if row["table_no"] == table_no]
+            assert (head["live_files"], head["live_bytes"]) == (len(sizes), sum(sizes))
+
+
+def staged(*tables: TableWork, txn_id: str | None = None, **content: Any) -> StagedTransaction:
+    """A transaction in one event."""
+    (event,) = chunked([Content(tables=tables, **content)], txn_id=txn_id)
+    return event
+
+
+def chunked(contents: Sequence[Content], *, txn_id: str | None = None, **envelope: Any) -> list[StagedTransaction]:
+    """A transaction in as many events as it has contents."""
+    encoded = [encode_content(content) for content in contents]
+    fields: dict[str, Any] = {
+        "txn_id": txn_id or txn(uuid.uuid4().int),
+        "digest": content_digest(encoded),
+        "lake_id": LAKE_ID,
+        "root": ROOT,
+        "client_id": "client",
+        "outcome_partition": 0,
+        "chunk_count": len(contents),
+        **envelope,
+    }
+    return [
+        StagedTransaction(envelope=Envelope(chunk_index=index, **fields), content=content, content_bytes=encoded[index])
+        for index, content in enumerate(contents)
+    ]
+
+
+def control(command: Command, *, control_id: str | None = None, **fields: Any) -> Control:
+    """A control event."""
+    own: dict[str, Any] = {"lake_id": LAKE_ID, "client_id": "client", "outcome_partition": 0, **fields}
+    return Control(control_id=control_id or txn(uuid.uuid4().int), command=command, **own)
+
+
+def cancel(txn_id: str) -> Control:
+    """The wish that a transaction is not to happen."""
+    return control(Cancel(txn_id=txn_id))
+
+
+def txn(number: int) -> str:
+    """The transaction id of that number."""
+    return str(uuid.UUID(int=number))
+
+
+def rejected(decision: Decision) -> Rejected:
+    """What an answer says against a transaction."""
+    assert isinstance(decision, Rejection | Answer), decision
+    assert decision.outcome.rejected is not None
+    return decision.outcome.rejected
+
+
+def _metadata(row: Row) -> Metadata:
+    return Metadata(
+        id=row["metadata_id"],
+        name=row["name"],
+        description=row["description"],
+        format_provider=row["format_provider"],
+        format_options=msgspec.json.decode(row["format_options"]),
+        schema_string=row["schema_string"],
+        partition_columns=tuple(msgspec.json.decode(row["partition_columns"])),
+        configuration=msgspec.json.decode(row["configuration"]),
+        created_time=row["created_time"],
+        rest=row["extra"],
+    )
+
+
+def _protocol(row: Row) -> Protocol:
+    def names(text: str | None) -> tuple[str, ...] | None:
+        return None if text is None else tuple(msgspec.json.decode(text))
+
+    return Protocol(
+        min_reader_version=row["min_reader_version"],
+        min_writer_version=row["min_writer_version"],
+        reader_features=names(row["reader_features"]),
+        writer_features=names(row["writer_features"]),
+        rest=row["extra"],
+    )
+
+
+def _live_file(row: Row) -> LiveFile:
+    return LiveFile(
+        version=row["version"],
+        n=row["n"],
+        size=row["size"],
+        partition_values=msgspec.json.decode(row["partition_values"]),
+        base_row_id=row["base_row_id"],
+        default_row_commit_version=row["default_row_commit_version"],
+        tags=row["tags"],
+    )
+
+
+def _winner(row: Row) -> Winner:
+    return Winner(**{name: row[name] for name in Winner.__dataclass_fields__})
