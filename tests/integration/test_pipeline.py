@@ -107,7 +107,7 @@ def test_services_killed_under_load(
                 before = committed()
                 service.kill()
                 service.start()
-                wait_for(partial(more_than, before + 40), f"progress after killing {service.verb}", 60)
+                wait_for(partial(more_than, before + 10), f"progress after killing {service.verb}", 60)
         quiet = committed()
         wait_for(partial(more_than, quiet + AFTERWARDS), f"{AFTERWARDS} transactions without faults", 90)
         stop_file.touch()
