@@ -62,7 +62,6 @@ class Program(TyperGroup):
 
 app = typer.Typer(
     cls=Program,
-    help="Transactions over many Delta tables: staged by pipelines, decided in SQL, readable by path.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -86,7 +85,9 @@ def program(
 ) -> None:
     """Transactions over many Delta tables: staged by pipelines, decided in SQL, readable by path.
 
-    Which lake: `--store`, else DELTALAKEDB_STORE, else ./lake. Exit codes: 0 done, 1 error, 2 usage.
+    Which lake: --store of a verb, else DELTALAKEDB_STORE, else ./lake.
+
+    Exit codes: 0 done, 1 error, 2 usage; a service also 3 fenced, 4 halted.
     """
 
 

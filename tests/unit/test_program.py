@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+import deltalakedb
 from deltalakedb.program import app, main
 
 TXN = "0189abcd-0000-7000-8000-000000000000"
@@ -163,3 +166,45 @@ def test_migrate_tables_and_info_on_an_embedded_lake(runner: CliRunner) -> None:
     lake = json.loads(info.stdout)
     assert lake["lake_id"] == made["lake_id"]
     assert (lake["commit_seq"], lake["tables"]) == (0, 0)
+
+
+def test_outcome_and_cancel(runner: CliRunner, tmp_path: Path) -> None:
+    """A committed transaction is told with its versions; one that nobody knows is undecided until it is cancelled, and
+    then rejected for ever."""
+    with deltalakedb.connect(tmp_path / "lake") as lake, lake.begin() as tx:
+        tx.stage_table("orders", pa.table({"id": [1]}))
+
+    def ask(verb: str, txn: str) -> dict[str, object]:
+        result = runner.invoke(app, [verb, txn, "--store", "lake", "--output", "json"])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert isinstance(found, dict)
+        return found
+
+    committed, undecided = ask("outcome", tx.txn_id), ask("outcome", TXN)
+    cancelled, kept, afterwards = ask("cancel", TXN), ask("cancel", tx.txn_id), ask("outcome", TXN)
+
+    assert (committed["state"], committed["versions"], committed["commit_seq"]) == ("committed", {"orders": 0}, 1)
+    assert undecided["state"] == "undecided"
+    assert (cancelled["state"], cancelled["reason"]) == ("rejected", "CANCELLED")
+    assert kept == committed
+    assert afterwards == cancelled
+
+
+def test_text_output(runner: CliRunner, tmp_path: Path) -> None:
+    """As text, tables are lines with aligned columns, and a table's details name columns, properties and features."""
+    with deltalakedb.connect(tmp_path / "lake") as lake, lake.begin() as tx:
+        tx.create_table("orders", pa.schema({"id": pa.int64()}), properties={"delta.appendOnly": "true"})
+
+    tables = runner.invoke(app, ["tables", "--store", "lake"]).stdout.splitlines()
+    orders = runner.invoke(app, ["info", "orders", "--store", "lake"]).stdout
+    told = runner.invoke(app, ["outcome", tx.txn_id, "--store", "lake"]).stdout
+    missing = runner.invoke(app, ["info", "nothing", "--store", "lake"])
+
+    assert tables[0].split() == ["table", "version", "by", "path", "files", "bytes", "location"]
+    assert tables[1].split()[:4] == ["orders", "0", "0", "0"]
+    assert re.search(r"^columns +id long$", orders, re.M)
+    assert re.search(r"^properties +.*delta.appendOnly true", orders, re.M)
+    assert told == "committed as commit 1: orders version 0\n"
+    assert missing.exit_code == 1
+    assert missing.stderr.startswith("error: TxnLogTableNotFoundError")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from deltalakedb.errors import TxnLogMissingExtraError
 from deltalakedb.ids import is_table_name
@@ -23,7 +22,7 @@ NEW_LAKES = Path("lakes")
 
 def demo(
     ctx: typer.Context,
-    lake: Annotated[Path | None, typer.Option(help="Directory of an embedded lake. [default: a new one]")] = None,
+    lake: Annotated[Path | None, typer.Option(help="Directory of an embedded lake; a new one unless given.")] = None,
     scale: Annotated[float, typer.Option(help="TPC-H scale factor; 1 is 1.5 million orders.", min=0.0001)] = 0.05,
     transactions: Annotated[int, typer.Option(help="Refresh transactions; every fourth is a removal.", min=4)] = 320,
     data: Annotated[
@@ -43,14 +42,17 @@ def demo(
 ) -> None:
     """Send hundreds of multi-table transactions from several processes at once, and check what readers find by path.
 
-    TPC-H orders arrive together with their line items and leave again. DuckDB and delta-rs then open both tables by
-    path, at the versions of the mirror's last watermark, and must find every order whole.
+    TPC-H orders arrive with their line items and leave again, while others do the same.
+
+    Then DuckDB and delta-rs open all tables by path, at the last watermark, and must find every order whole.
     """
     settings = _settings(ctx, lake, store=store, log=log, root=root, config=config)
     prefix = f"{namespace}." if namespace else ""
     if not is_table_name(f"{prefix}table"):
         raise typer.BadParameter("letters, digits, '_' and '-' only", param_hint="--namespace")
     try:
+        from rich.console import Console
+
         from . import engine, run
         from .report import text
         from .tpch import Refreshes
