@@ -1,8 +1,8 @@
 """What a mirror does beside publishing, in one thread of its own: checkpoints and the watermark document.
 
-Neither ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and all checkpoints of a
-target together take at most `CHECKPOINT_SHARE` of the time, the table that is furthest past its interval first. At high
-rates there are so fewer and larger steps between checkpoints, and publishing keeps its core.
+Neither ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and while versions are
+being published all checkpoints of a target together take at most `CHECKPOINT_SHARE` of the time, the table that is
+furthest past its interval first. At high rates checkpoints so come at larger steps, and publishing keeps its core.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SHARE = 0.1
 """Share of the time that checkpoints may take."""
 MAX_PAUSE_SECONDS = 300.0
+QUIET_SECONDS = 0.5
+"""After this time without a published version checkpoints need no pace."""
 RETRY_SECONDS = 30.0
 """How long a table whose checkpoint failed is left alone."""
 WATERMARK_SECONDS = 0.25
@@ -62,6 +64,7 @@ class Upkeep:
         self._wake = threading.Event()
         self._stop = False
         self._thread: threading.Thread | None = None
+        self._told_at = 0.0
         self._watermark_due = False
         self._watermark_at = 0.0
         self._checkpoint_at = 0.0
@@ -70,6 +73,7 @@ class Upkeep:
         """Take note of the newest published versions, by table_no."""
         with self._lock:
             self._told.update(versions)
+            self._told_at = time.monotonic()
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
@@ -139,7 +143,7 @@ class Upkeep:
         """One checkpoint, if one is due and the pace allows it."""
         began = time.monotonic()
         due = [(n, t) for n, t in self._tables.items() if t.due >= 1 and t.not_before <= began]
-        if not due or began < self._checkpoint_at:
+        if not due or began < self._paced():
             return
         table_no, table = max(due, key=lambda item: item[1].due)
         # Not part of what it takes: pyarrow's import, which a short-lived client may never need here.
@@ -176,8 +180,12 @@ class Upkeep:
         waits = [60.0]
         if self._watermark_due:
             waits.append(self._watermark_at - now)
-        waits += [max(t.not_before, self._checkpoint_at) - now for t in self._tables.values() if t.due >= 1]
+        waits += [max(t.not_before, self._paced()) - now for t in self._tables.values() if t.due >= 1]
         return max(0.01, min(waits))
+
+    def _paced(self) -> float:
+        """When the pace allows the next checkpoint, unless more is published before that."""
+        return min(self._checkpoint_at, self._told_at + QUIET_SECONDS)
 
 
 def _read_tables(db: Database, target: str, numbers: list[int]) -> dict[int, _Table]:

@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, settings: Settings, *, target: str = status.IN_PLACE) -> None:
         """Raises `TxnLogConfigError` if there is no lake in the store or the settings name another root than its own,
         `TxnLogHaltedError` if its SQL schema is not that of this release."""
-        self.pool = Pool(lambda: open_database(settings.address))
+        self.pool = Pool(lambda: open_database(settings.address, by_key=True))
         try:
             self.lake = _lake(self.pool, settings)
         except BaseException:
