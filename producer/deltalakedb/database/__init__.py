@@ -11,8 +11,10 @@ from .port import Database, Row
 __all__ = ["Database", "Pool", "Row", "StoreAddress", "open_database"]
 
 
-def open_database(address: StoreAddress, *, create: bool = False) -> Database:
+def open_database(address: StoreAddress, *, create: bool = False, by_key: bool = False) -> Database:
     """A new connection to the store at `address`; with `create`, its file or schema is made if it is not there.
+
+    `by_key` is for who looks rows up by their keys again and again: no plan may then read a whole table.
 
     Raises `TxnLogConfigError` if there is no such store or no adapter for it, `TxnLogMissingExtraError` if the engine's
     library is not installed, `TxnLogDatabaseError` if it cannot be reached.
@@ -28,5 +30,5 @@ def open_database(address: StoreAddress, *, create: bool = False) -> Database:
             from .postgres import PostgresDatabase
         except ImportError as error:
             raise TxnLogMissingExtraError("a Postgres store", "postgres") from error
-        return PostgresDatabase(address, create=create)
+        return PostgresDatabase(address, create=create, by_key=by_key)
     raise TxnLogConfigError(f"stores in {address.engine} are not available in this release: use postgres or sqlite")

@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, cast
 
@@ -40,6 +40,9 @@ _SESSION: Final = {
     # Of readers, who may take their time between two batches of rows; a writer has less, see `transaction`.
     "idle_in_transaction_session_timeout": "600s",
 }
+# A plan is made once for a statement that comes again and again. Made while a table is small it would read all of the
+# table, and go on to do so while the table grows, until autovacuum has it made anew.
+_BY_KEY: Final = {"enable_seqscan": "off"}
 _WRITER_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '20s'"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -57,7 +60,7 @@ class PostgresDatabase:
 
     dialect = "postgres"
 
-    def __init__(self, address: StoreAddress, *, create: bool = False) -> None:
+    def __init__(self, address: StoreAddress, *, create: bool = False, by_key: bool = False) -> None:
         """Raises `TxnLogDatabaseError` if the server cannot be reached or refuses, `TxnLogConfigError` for parameters
         that libpq does not understand."""
         self._address = address
@@ -67,7 +70,9 @@ class PostgresDatabase:
         self._cursors = itertools.count()
         self._types: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         with self._errors(f"cannot connect to {address}"):
-            self._connection = psycopg.connect(self._conninfo(), autocommit=True)
+            self._connection = psycopg.connect(
+                self._conninfo(_SESSION | _BY_KEY if by_key else _SESSION), autocommit=True
+            )
         if create and address.schema is not None:
             self._create_schema(address.schema)
 
@@ -170,8 +175,8 @@ class PostgresDatabase:
         """Close the connection. Idempotent."""
         self._connection.close()
 
-    def _conninfo(self) -> str:
-        settings = dict(_SESSION)
+    def _conninfo(self, session: Mapping[str, str]) -> str:
+        settings = dict(session)
         if self._address.schema is not None:
             settings["search_path"] = f'"{self._address.schema}",pg_temp'
         given = dict(self._address.parameters)

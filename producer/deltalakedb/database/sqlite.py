@@ -25,6 +25,9 @@ BUSY_SECONDS = 30.0
 CACHED_STATEMENTS = 256
 PAGE_CACHE_KIB = 65_536
 
+_WRITE = "BEGIN IMMEDIATE"
+_READ = "BEGIN"
+_POLL_SECONDS = 0.0002
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -76,6 +79,9 @@ class SqliteDatabase:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""
+        if not self._in_block:
+            with self.transaction():
+                return self.execute(sql, parameters)
         with self._errors("a statement failed"):
             return self._run(sql, parameters).rowcount
 
@@ -105,7 +111,7 @@ class SqliteDatabase:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A read-write transaction, which takes the one write lock at its beginning."""
-        with self._block("BEGIN IMMEDIATE"):
+        with self._block(_WRITE):
             yield
 
     @contextmanager
@@ -114,9 +120,7 @@ class SqliteDatabase:
         self._check_usable()
         self._connection.execute("PRAGMA query_only = 1")
         try:
-            with self._block("BEGIN"):
-                # The state is fixed by the first read, not by BEGIN.
-                self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            with self._block(_READ):
                 yield
         finally:
             if self.alive:
@@ -184,7 +188,12 @@ class SqliteDatabase:
         if self._in_block:
             raise TxnLogDatabaseError("a transaction is under way on this connection already")
         with self._errors("a transaction could not begin"):
-            self._connection.execute(begin)
+            if begin == _WRITE:
+                self._wait_to_write()
+            else:
+                self._connection.execute(begin)
+                # The state is fixed by the first read, not by BEGIN.
+                self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
         self._in_block = True
         try:
             yield
@@ -195,6 +204,23 @@ class SqliteDatabase:
             raise
         self._in_block = False
         self._commit()
+
+    def _wait_to_write(self) -> None:
+        """Take the write lock. The engine's own waiting backs off to 100 ms, which starves whoever meets a busy writer."""
+        execute = self._connection.execute
+        deadline = time.monotonic() + self._busy_seconds
+        execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    execute(_WRITE)
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                        raise
+                time.sleep(_POLL_SECONDS)
+        finally:
+            execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
 
     def _commit(self) -> None:
         self._check_usable()
