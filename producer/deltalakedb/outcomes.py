@@ -45,7 +45,6 @@ class Question:
     answer: Future[Outcome] = field(default_factory=Future)
     asked: float = 0.0
     """When SQL is to be asked next, on the monotonic clock."""
-    appended: Future[list[int]] | None = None
     attempts: int = 0
     resend_at: float | None = None
     cause: TxnLogError | None = None
@@ -124,8 +123,9 @@ class Outcomes:
     def _send(self, question: Question) -> None:
         question.attempts += 1
         question.resend_at = None
-        question.appended = self._log.append(Stream.STAGED, question.messages)
-        question.appended.add_done_callback(lambda future: self._sent(question, future))
+        # The question does not keep the future: its callback keeps the question, and the two would be garbage together.
+        appended = self._log.append(Stream.STAGED, question.messages)
+        appended.add_done_callback(lambda future: self._sent(question, future))
 
     def _sent(self, question: Question, appended: Future[list[int]]) -> None:
         error = appended.exception()
@@ -256,7 +256,7 @@ class Outcomes:
         if not self._forget(question):
             return
         error = TxnLogOutcomeUnknownError(
-            f"the outcome of transaction {question.txn_id} is not known: {why} It may be committed, now or later: "
+            f"the outcome of transaction {question.txn_id} is not known ({why}): it may be committed, now or later; "
             f"lake.outcome({question.txn_id!r}) asks again, lake.cancel({question.txn_id!r}) settles it",
             txn_id=question.txn_id,
         )
