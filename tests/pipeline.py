@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from deltalakedb.database import open_database
-from deltalakedb.settings import load_settings
+from deltalakedb.settings import Settings, load_settings
 from tests.processes import Service
 from tests.services.run import Addresses
 
@@ -42,7 +42,7 @@ class LakeAddress:
         """A client of the lake; an embedded one is made by the first that connects."""
         import deltalakedb
 
-        return deltalakedb.connect(self.store, **self._options)
+        return deltalakedb.connect(settings=self._settings)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -53,18 +53,22 @@ class LakeAddress:
     @property
     def tables_folder(self) -> Path:
         """The local folder that holds the tables."""
-        root = load_settings(store=self.store, **self._options).root_uri
+        root = self._settings.root_uri
         assert root is not None, "the lake's root is given here or follows from its directory"
         return Path(urlsplit(root).path)
 
     def heads(self) -> dict[str, int]:
         """The newest committed version of every table, straight from SQL."""
-        database = open_database(load_settings(store=self.store, **self._options).address)
+        database = open_database(self._settings.address)
         try:
             rows = database.query("SELECT t.name, h.version FROM dl_tables t JOIN dl_table_heads h USING (table_no)")
         finally:
             database.close()
         return dict(rows)
+
+    @property
+    def _settings(self) -> Settings:
+        return load_settings(store=self.store, **self._options)
 
     @property
     def _options(self) -> dict[str, str]:

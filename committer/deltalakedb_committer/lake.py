@@ -83,7 +83,7 @@ def is_made(settings: Settings) -> bool:
 
 def open_store(settings: Settings) -> SqlCommitStore:
     """A store on a connection of its own, checked for what durability rests on."""
-    store = SqlCommitStore(open_database(settings.address))
+    store = SqlCommitStore(open_database(settings.address, by_key=True))
     try:
         store.verify()
     except BaseException:
