@@ -187,15 +187,15 @@ class SqliteDatabase:
         self._check_usable()
         if self._in_block:
             raise TxnLogDatabaseError("a transaction is under way on this connection already")
-        with self._errors("a transaction could not begin"):
-            if begin == _WRITE:
-                self._wait_to_write()
-            else:
-                self._connection.execute(begin)
-                # The state is fixed by the first read, not by BEGIN.
-                self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
         self._in_block = True
         try:
+            with self._errors("a transaction could not begin"):
+                if begin == _WRITE:
+                    self._wait_to_write()
+                else:
+                    self._connection.execute(begin)
+                    # The state is fixed by the first read, not by BEGIN.
+                    self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
             yield
             if self._failed:
                 raise TxnLogDatabaseError("the transaction is rolled back: one of its statements failed")
