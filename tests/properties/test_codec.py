@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+import tracemalloc
+from contextlib import suppress
+from typing import Any
+
+import fastavro
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltalakedb.codec import decode, decode_content, encode, encode_chunk, encode_content
+from deltalakedb.errors import TxnLogDecodeError
+from deltalakedb.events import Commit, Content, Event, Outcome, StagedTransaction
+from deltalakedb_schemas import load_schema
+from tests.events import SAMPLES
+from tests.properties.strategies import COMMITS, CONTENTS, EVENTS, OUTCOMES
+
+_WRITTEN = [
+    encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
+    for event in SAMPLES.values()
+]
+
+
+def _written(event: Event) -> bytes:
+    if isinstance(event, StagedTransaction):
+        return encode_chunk(event.envelope, event.content_bytes)
+    return encode(event)
+
+
+@given(EVENTS)
+@settings(max_examples=300, deadline=None)
+def test_every_event_comes_back_as_it_was(event: Event) -> None:
+    """Encoding and strict decoding lose and change nothing."""
+    assert decode(_written(event)) == event
+
+
+@given(CONTENTS)
+@settings(max_examples=100, deadline=None)
+def test_contents_come_back_from_their_bytes(content: Content) -> None:
+    """As staged chunks are read."""
+    assert decode_content(encode_content(content)) == content
+
+
+@given(COMMITS | OUTCOMES)
+@settings(max_examples=300, deadline=None)
+def test_bytes_written_by_hand_are_those_of_the_schema(event: Commit | Outcome) -> None:
+    """What is written without fastavro is what it would have written."""
+    name = "commit.v1" if isinstance(event, Commit) else "outcome.v1"
+    out = io.BytesIO()
+    schema: Any = fastavro.parse_schema(load_schema(name))
+
+    fastavro.schemaless_writer(out, schema, msgspec.to_builtins(event))
+
+    assert encode(event)[10:] == out.getvalue()
+
+
+@given(st.binary(max_size=400), st.sampled_from([data[:10] for data in _WRITTEN]))
+@settings(max_examples=500, deadline=None)
+def test_random_bytes_are_events_or_refused(data: bytes, marker: bytes) -> None:
+    """Behind a marker of ours, whatever follows: an event, or the one error."""
+    for value in (data, marker + data):
+        _decoded_or_refused(value)
+
+
+@given(st.data(), st.sampled_from(_WRITTEN))
+@settings(max_examples=500, deadline=None)
+def test_mutated_events_are_events_or_refused(data: st.DataObject, value: bytes) -> None:
+    """Bytes changed, cut, doubled or filled in, in a real event."""
+    changed = bytearray(value)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(10, len(changed) - 1))
+        end = data.draw(st.integers(at, min(len(changed), at + 12)))
+        changed[at:end] = data.draw(st.binary(max_size=12))
+        if len(changed) <= 10:
+            return
+
+    _decoded_or_refused(bytes(changed))
+
+
+def test_decoding_takes_memory_in_proportion() -> None:
+    """A length that lies makes no room for what is not there."""
+    huge = b"\xfe\xff\xff\xff\xff\xff\xff\x7f"  # 2^54 or so
+    tracemalloc.start()
+    try:
+        for value in _WRITTEN:
+            for at in range(10, len(value)):
+                _decoded_or_refused(value[:at] + huge + value[at:])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * 1024 * 1024
+
+
+def _decoded_or_refused(value: bytes) -> None:
+    with suppress(TxnLogDecodeError):
+        decode(value)
