@@ -46,7 +46,7 @@ check: $(TEST) $(PROJECT)
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
-	@$(VENV)/bin/pytest -q tests/unit
+	@$(VENV)/bin/pytest -q -n $(WORKERS) tests/unit
 
 bench: tools $(TEST) $(PROJECT) services
 	@$(VENV)/bin/python -m bench $(if $(ONLY),--only '$(ONLY)') $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORES),--cores $(CORES))

@@ -59,9 +59,9 @@ class StorageOptions:
         for name in _KNOWN:
             # A session token from the environment belongs to the environment's key, never to another one.
             if name not in values and not (own_key and name in _SECRET):
-                value = _from_environment(name, variables)
-                if value is not None:
-                    values[name] = value
+                found = _from_environment(name, variables)
+                if found is not None:
+                    values[name] = found
         if ("AWS_ACCESS_KEY_ID" in values) != ("AWS_SECRET_ACCESS_KEY" in values):
             raise TxnLogConfigError(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come together: only one of them is set"

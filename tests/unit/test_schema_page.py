@@ -39,7 +39,7 @@ def made(folder: Path) -> dict[str, Columns]:
         columns = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid'
         return {
             table: {
-                name: (SQLITE_TYPES.get(kind, kind), not (notnull or pk))
+                str(name): (str(SQLITE_TYPES.get(kind, kind)), not (notnull or pk))
                 for name, kind, notnull, pk in database.query(columns, [table])
             }
             for (table,) in names
