@@ -7,16 +7,18 @@ from typing import Annotated
 import msgspec
 
 _Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
+"""Postgres takes no NUL in a text."""
 
 
 class FileRest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The fields that have columns but no fields in the event."""
 
-    stats: str | None = None
+    stats: _Text | None = None
     tags: dict[str, str | None] | None = None
     base_row_id: _Long | None = None
     default_row_commit_version: _Long | None = None
-    clustering_provider: str | None = None
+    clustering_provider: _Text | None = None
 
 
 ADD_REST = ("tags", "baseRowId", "defaultRowCommitVersion", "clusteringProvider")

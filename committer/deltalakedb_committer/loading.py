@@ -86,7 +86,7 @@ def _load_chunks(database: Database, needs: Needs, state: State) -> None:
     rows = database.query(
         "SELECT txn_id, chunk_index, chunk_count, digest, chunk_digest, content FROM dl_staged_chunks "
         "WHERE txn_id = ANY(?)",
-        [sorted(needs.chunked)],
+        [[txn_id for txn_id in needs.chunked if _stored(txn_id)]],
     )
     for txn_id, *fields in rows:
         index, count, digest, chunk_digest, content = fields
@@ -134,7 +134,7 @@ def _load_apps(database: Database, named: dict[str, set[int]], state: State) -> 
         "CROSS JOIN dl_app_transactions a WHERE a.app_id = k.app_id AND a.app_version = ("
         "SELECT min(x.app_version) FROM dl_app_transactions x "
         "WHERE x.app_id = k.app_id AND x.app_version >= k.app_version)",
-        [[(app_id, version) for app_id, versions in named.items() for version in versions]],
+        [[(app_id, version) for app_id, versions in named.items() if _stored(app_id) for version in versions]],
     )
     for app_id, app_version, txn_id in rows:
         state.apps.setdefault(app_id, {})[app_version] = txn_id
@@ -143,7 +143,8 @@ def _load_apps(database: Database, named: dict[str, set[int]], state: State) -> 
 
 def _load_decided(database: Database, txn_ids: Iterable[str], state: State) -> None:
     rows = database.query(
-        "SELECT txn_id, digest, outcome FROM dl_transactions WHERE txn_id = ANY(?)", [sorted(txn_ids)]
+        "SELECT txn_id, digest, outcome FROM dl_transactions WHERE txn_id = ANY(?)",
+        [[txn_id for txn_id in txn_ids if _stored(txn_id)]],
     )
     for txn_id, digest, outcome in rows:
         state.decided[txn_id] = Decided(
@@ -152,7 +153,7 @@ def _load_decided(database: Database, txn_ids: Iterable[str], state: State) -> N
 
 
 def _load_files(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:
-    keys = [(table.table_no, path) for table, of_table in wanted for path in of_table.paths]
+    keys = [(table.table_no, path) for table, of_table in wanted for path in of_table.paths if _stored(path)]
     if not keys:
         return
     tables = {table.table_no: table for table, _ in wanted}
@@ -234,7 +235,7 @@ def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, T
 
 
 def _load_txns(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:
-    keys = [(table.table_no, app_id) for table, of_table in wanted for app_id in of_table.app_ids]
+    keys = [(table.table_no, app_id) for table, of_table in wanted for app_id in of_table.app_ids if _stored(app_id)]
     if not keys:
         return
     tables = {table.table_no: table for table, _ in wanted}
@@ -247,3 +248,9 @@ def _load_txns(database: Database, wanted: Sequence[tuple[TableState, TableNeeds
     for table_no, version, *fields in rows:
         txn = records.txn(fields)
         tables[table_no].txns[txn.app_id] = TableTxn(version, txn)
+
+
+def _stored(key: str) -> bool:
+    """Whether there can be a row of that key. Nothing is validated yet, and Postgres takes no NUL in a text, not even
+    to say that there is none."""
+    return "\0" not in key

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from deltalakedb.actions import AddFile, DeletionVector, OtherAction, RemoveFile
@@ -635,6 +636,42 @@ def test_any_text_is_kept(committer: DirectCommitter, database: Database) -> Non
     found = database.query("SELECT DISTINCT operation, user_metadata FROM dl_table_versions WHERE version > 0")
 
     assert found == [("O'" + awkward[:50], awkward)]
+
+
+NUL = "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("reason", "event"),
+    [
+        ("INVALID_ACTION", staged(append("orders", add("x")), txn_id=NUL)),
+        ("INVALID_ACTION", staged(append("orders", add("x")), apps=(AppTransaction(NUL, 1),))),
+        ("INVALID_PATH", staged(append("orders", add(NUL)))),
+        ("INVALID_PATH", staged(remove("orders", NUL))),
+        (
+            "INVALID_ACTION",
+            staged(append("orders", others=(OtherAction(kind="txn", json='{"appId":"\\u0000","version":1}'),))),
+        ),
+        (
+            "INVALID_ACTION",
+            staged(append("orders", msgspec.structs.replace(add("x"), rest='{"clusteringProvider":"\\u0000"}'))),
+        ),
+        (
+            "INVALID_ACTION",
+            staged(TableWork(name="orders", removes=(RemoveFile(path="a", rest='{"stats":"{\\"a\\":\\u0000}"}'),))),
+        ),
+        ("UNKNOWN_TABLE", staged(append(NUL, add("x")))),
+        ("UNKNOWN_TABLE", staged(TableWork(id=NUL, adds=(add("x"),)))),
+    ],
+)
+def test_what_sql_cannot_hold_is_rejected(committer: DirectCommitter, reason: str, event: StagedTransaction) -> None:
+    """A NUL in a text is no text for Postgres: wherever it stands it ends in a rejection, and never stops the log."""
+    committer.commit(create("orders", add("a")))
+    (decision,) = committer.apply([event])
+
+    assert isinstance(decision, Rejection)
+    assert decision.outcome.rejected is not None
+    assert decision.outcome.rejected.reason == reason
 
 
 def test_rejections_are_rows(committer: DirectCommitter, database: Database) -> None:
