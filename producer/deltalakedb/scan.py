@@ -139,7 +139,8 @@ class Scan:
                 f"table {self.table.name!r} has {what}, which cannot be read here yet; read it by its path with Spark"
             )
         texts: dict[str, dict[str, str | None]] = {}
-        for batch in self.files(("path", "partition_values", "dv_storage_type")):
+        # All of the plan first: a transaction that stays open while files are read would be cut off at some time.
+        for batch in list(self.files(("path", "partition_values", "dv_storage_type"))):
             for row in batch.to_pylist():
                 if row["dv_storage_type"] is not None:
                     raise TxnLogValidationError(

@@ -525,6 +525,43 @@ def test_conflicts(lake: Lake, name: str) -> None:
     assert data_files(lake, f"{name}_totals") == []
 
 
+def test_deletion_vectors_are_refused_by_name(lake: Lake, name: str) -> None:
+    """A table whose files have deletion vectors can be listed, and is never read without them."""
+    vector = deltalakedb.DeletionVector(
+        storage_type="i",
+        path_or_inline_dv="wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+        size_in_bytes=40,
+        cardinality=1,
+    )
+    lake.create_table(name, ROWS.schema, properties={"delta.enableDeletionVectors": "true"})
+    with lake.begin() as tx:
+        tx.stage_table(name, actions=[add("a.parquet", deletion_vector=vector)])
+
+    assert sum(batch.num_rows for batch in lake.table(name).files()) == 1
+    with pytest.raises(deltalakedb.TxnLogValidationError, match="deletion vectors"):
+        lake.table(name).to_arrow()
+
+
+def test_isolation(lake: Lake, name: str) -> None:
+    """A transaction can ask for a stricter level than its tables have, and for no other word."""
+    lake.create_table(name, ROWS.schema, properties=WRITE_SERIALIZABLE)
+    lake.append(name, ROWS)
+
+    def reads_while_another_appends(isolation: str | None) -> deltalakedb.Transaction:
+        tx = lake.begin(isolation=isolation)
+        tx.table(name).to_arrow()
+        tx.stage_table(name, ROWS)
+        lake.append(name, ROWS)
+        return tx
+
+    assert reads_while_another_appends(None).commit().versions[name] == 3
+    with pytest.raises(deltalakedb.TxnLogConflictError) as caught:
+        reads_while_another_appends("Serializable").commit()
+    assert caught.value.reason is Reason.CONCURRENT_APPEND
+    with pytest.raises(deltalakedb.TxnLogValidationError, match="isolation 'Strict' is none of"):
+        lake.begin(isolation="Strict")
+
+
 def test_app_transactions(lake: Lake, name: str) -> None:
     """An application's number that is committed already gives the first result and changes nothing."""
     app = (f"job-{name}", 7)
