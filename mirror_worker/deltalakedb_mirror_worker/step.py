@@ -36,7 +36,9 @@ STEP_ACTIONS = 20_000
 """File actions that a step holds at most (but at least one version)."""
 PATIENCE_SECONDS = 1.0
 """How long a step waits for its slowest table."""
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
+ALARM_ATTEMPTS = 5
+"""Failures in a row from which the log says it as an error."""
 MAX_PAUSE_SECONDS = 60.0
 """Longest pause before a table that failed is tried again; the first one is about a second."""
 FENCED_SECONDS = 30.0
@@ -248,7 +250,8 @@ class Mirror:
                 fenced_by=told,
             )
         pause = min(self._max_pause, 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.25)
-        logger.warning("table %r could not be published, again in %.0f s: %s", table.name, pause, told, extra=where)
+        level = logging.ERROR if attempts >= ALARM_ATTEMPTS else logging.WARNING
+        logger.log(level, "table %r could not be published, again in %.0f s: %s", table.name, pause, told, extra=where)
         self._not_before[table.table_no] = time.monotonic() + pause
         return StatusUpdate(
             table_no=table.table_no, state=MirrorState.FAILED, mirrored=mirrored, attempts=attempts, last_error=told

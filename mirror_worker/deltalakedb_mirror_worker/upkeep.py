@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from deltalakedb.catalog import Catalog
+import msgspec
+
 from deltalakedb.database import Database, Pool
-from deltalakedb.errors import TxnLogError, TxnLogTableNotFoundError
+from deltalakedb.errors import TxnLogError
 
 from . import properties, status, watermark
 from .places import Places
@@ -31,7 +32,7 @@ RETRY_SECONDS = 30.0
 """How long a table whose checkpoint failed is left alone."""
 WATERMARK_SECONDS = 0.25
 """Least time between two writes of the watermark document."""
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -52,14 +53,15 @@ class _Table:
 
 
 class Upkeep:
-    """The thread. `published` is called by whoever publishes; the thread starts at the first call."""
+    """The thread. `published` is called by whoever publishes; the thread starts at the first call, and begins with what
+    a mirror before this one may have left undone."""
 
     def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = status.IN_PLACE) -> None:
         self._pool = pool
         self._open_places = places
         self._target = target
         self._told: dict[int, int] = {}
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[int, _Table] | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = False
@@ -74,6 +76,7 @@ class Upkeep:
         with self._lock:
             self._told.update(versions)
             self._told_at = time.monotonic()
+            self._watermark_due = True
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
@@ -113,14 +116,12 @@ class Upkeep:
         """Take over what was told, and read what is not known yet of the tables it is about."""
         with self._lock:
             told, self._told = self._told, {}
-        if not told:
-            return
-        self._watermark_due = True
         try:
-            unknown = told.keys() - self._tables.keys()
-            if unknown:
-                with self._pool.connection() as db:
-                    self._tables.update(_read_tables(db, self._target, sorted(unknown)))
+            with self._pool.connection() as db:
+                if self._tables is None:
+                    self._tables = _read_tables(db, self._target)
+                if told.keys() - self._tables.keys():
+                    self._tables = _read_tables(db, self._target) | self._tables
         except TxnLogError:
             with self._lock:
                 self._told = told | self._told
@@ -132,18 +133,24 @@ class Upkeep:
     def _write_watermark(self, *, now: bool) -> None:
         if not self._watermark_due or (not now and time.monotonic() < self._watermark_at):
             return
-        places = self._open_places()
-        with self._pool.connection() as db:
-            document = watermark.load(db, self._target)
-        watermark.write(places.root, document)
+        # Before SQL is read: what is told meanwhile asks for another one.
         self._watermark_due = False
+        try:
+            places = self._open_places()
+            with self._pool.connection() as db:
+                document = watermark.load(db, self._target)
+            watermark.write(places.root, document)
+        except BaseException:
+            self._watermark_due = True
+            raise
         self._watermark_at = time.monotonic() + WATERMARK_SECONDS
 
     def _write_checkpoint(self) -> None:
         """One checkpoint, if one is due and the pace allows it."""
-        began = time.monotonic()
-        due = [(n, t) for n, t in self._tables.items() if t.due >= 1 and t.not_before <= began]
-        if not due or began < self._paced():
+        now = time.monotonic()
+        tables = self._tables or {}
+        due = [(n, t) for n, t in tables.items() if t.due >= 1 and t.not_before <= now]
+        if not due or now < self._paced():
             return
         table_no, table = max(due, key=lambda item: item[1].due)
         # Not part of what it takes: pyarrow's import, which a short-lived client may never need here.
@@ -151,23 +158,26 @@ class Upkeep:
 
         began = time.monotonic()
         try:
-            version = table.published
-            place = self._open_places().of(table.location)
             with self._pool.connection() as db:
-                if checkpoint(db, place, table.table_id, version):
-                    status.write_checkpoint(db, self._target, table_no, version)
-                table.interval = _interval(db, table.table_id)
+                fresh = _read_tables(db, self._target, table_no).get(table_no)
+                if fresh is None:
+                    del tables[table_no]
+                    return
+                fresh.published = max(fresh.published, table.published)
+                tables[table_no] = fresh
+                # Another process may have made one, or the table's interval may have been changed.
+                if fresh.due < 1:
+                    return
+                place = self._open_places().of(fresh.location)
+                if checkpoint(db, place, fresh.table_id, fresh.published):
+                    status.write_checkpoint(db, self._target, table_no, fresh.published)
             # One that could not be named stays where it is; the next interval brings another.
-            table.checkpoint = version
-        except TxnLogTableNotFoundError:
-            del self._tables[table_no]
+            fresh.checkpoint = fresh.published
         except TxnLogError as error:
-            table.not_before = began + RETRY_SECONDS
+            tables[table_no].not_before = began + RETRY_SECONDS
             logger.warning(
                 "no checkpoint of %s at version %s: %s",
-                table.location,
-                table.published,
-                error,
+                *(table.location, table.published, error),
                 extra={"table": table_no},
             )
         finally:
@@ -180,7 +190,7 @@ class Upkeep:
         waits = [60.0]
         if self._watermark_due:
             waits.append(self._watermark_at - now)
-        waits += [max(t.not_before, self._paced()) - now for t in self._tables.values() if t.due >= 1]
+        waits += [max(t.not_before, self._paced()) - now for t in (self._tables or {}).values() if t.due >= 1]
         return max(0.01, min(waits))
 
     def _paced(self) -> float:
@@ -188,20 +198,23 @@ class Upkeep:
         return min(self._checkpoint_at, self._told_at + QUIET_SECONDS)
 
 
-def _read_tables(db: Database, target: str, numbers: list[int]) -> dict[int, _Table]:
-    wanted = set(numbers)
+def _read_tables(db: Database, target: str, table_no: int | None = None) -> dict[int, _Table]:
+    """By table_no: every table that has a status at the target and is not dropped; or only that one."""
+    rows = db.query(
+        "SELECT t.table_no, t.table_id, t.location, m.configuration, s.checkpoint_version, s.mirrored_version "
+        "FROM dl_mirror_status s "
+        "JOIN dl_tables t ON t.table_no = s.table_no JOIN dl_table_heads h ON h.table_no = s.table_no "
+        "JOIN dl_metadata_updates m ON m.table_no = h.table_no AND m.version = h.metadata_version "
+        "WHERE s.target = ? AND t.state <> 'DROPPED'" + ("" if table_no is None else " AND s.table_no = ?"),
+        [target] if table_no is None else [target, table_no],
+    )
     return {
-        table.table_no: _Table(
-            table_id=table.table_id,
-            location=table.location,
-            interval=_interval(db, table.table_id),
-            checkpoint=-1 if table.status is None else table.status.checkpoint_version,
-            published=-1 if table.status is None else table.status.mirrored_version,
+        number: _Table(
+            table_id=table_id,
+            location=location,
+            interval=properties.checkpoint_interval(msgspec.json.decode(configuration, type=dict[str, str])),
+            checkpoint=checkpoint,
+            published=mirrored,
         )
-        for table in Catalog(db).progress(target)
-        if table.table_no in wanted and table.state != "DROPPED"
+        for number, table_id, location, configuration, checkpoint, mirrored in rows
     }
-
-
-def _interval(db: Database, table_id: str) -> int:
-    return properties.checkpoint_interval(Catalog(db).table(table_id=table_id).metadata.configuration)

@@ -52,14 +52,23 @@ class Worker:
             on_published=lambda versions: self.upkeep.published(versions),
         )
         self.upkeep = Upkeep(self.pool, lambda: self.mirror.places, target=target)
+        self._begun = False
         self.lock = StepLock(Path(f"{settings.address.path}.mirror.lock")) if settings.address.path else None
 
     def step(self, timeout: float) -> Progress | None:
         """The mirror's step; None if another process was at it for `timeout` seconds."""
         if self.lock is None:
-            return self.mirror.step()
-        with self.lock.hold(timeout) as held:
-            return self.mirror.step() if held else None
+            progress = self.mirror.step()
+        else:
+            with self.lock.hold(timeout) as held:
+                if not held:
+                    return None
+                progress = self.mirror.step()
+        if not self._begun:
+            # A mirror before this one may have been killed between a version and its watermark.
+            self.upkeep.published({})
+            self._begun = True
+        return progress
 
     def close(self) -> None:
         """Record what is on its way, write the last watermark, free connections."""

@@ -23,12 +23,15 @@ from deltalakedb_mirror_worker.lock import StepLock
 from deltalakedb_mirror_worker.worker import Worker
 from tests.fix_s3 import S3Bucket
 from tests.lakes import FilledLake, add, append, create
-from tests.mirrors import Root, log_files, progress_of, unpublished
+from tests.mirrors import MakeMirror, Root, log_files, progress_of, publish_all, unpublished
 from tests.processes import Service
 from tests.s3_proxy import Fault, S3Proxy
 
 PATIENCE = 60.0
 TABLES = ["t", "u", "v"]
+
+LOCAL = pytest.mark.parametrize("root", ["local"], indirect=True)
+"""What has nothing to do with the kind of object store."""
 
 
 @pytest.fixture
@@ -127,6 +130,27 @@ def test_a_service_publishes_checkpoints_and_marks_what_is_committed(
     assert checkpoint >= 10
 
 
+@LOCAL
+def test_what_a_killed_mirror_left_undone_is_done_without_a_new_commit(
+    lake: FilledLake, make_mirror: MakeMirror, process: Service, pool: Pool
+) -> None:
+    """Versions may be published and recorded, and their watermark and checkpoint not: the next start sees to that."""
+    lake.commit(create("t"))
+    for n in range(12):
+        last = lake.commit(append("t", add(f"{n}")))
+    publish_all(make_mirror())
+    before = (mark(lake.objects), named_checkpoint(lake.objects, "t"))
+    process.start()
+    wait_until(lambda: named_checkpoint(lake.objects, "t") == 12, "the checkpoint", process)
+    wait_until(lambda: mark(lake.objects) == last.commit_seq, "the watermark", process)
+    process.stop()
+    status = progress_of(pool, "t").status
+
+    assert before == (0, None)
+    assert status is not None
+    assert status.checkpoint_version == 12
+
+
 def test_a_service_is_killed_again_and_again(lake: FilledLake, process: Service, pool: Pool, root: Root) -> None:
     """SIGKILL at any moment, checkpoints included, leaves a readable prefix; the next start goes on from there."""
     dice = random.Random(3)
@@ -196,6 +220,7 @@ def test_a_service_stops_in_time_though_the_store_hangs(s3_bucket: S3Bucket, tmp
     assert (code, took < 10) == (0, True)
 
 
+@LOCAL
 def test_no_commit_event_is_needed(lake: FilledLake, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any event log the loop finds by itself what SQL has."""
     monkeypatch.setattr(service, "POLL_SECONDS", 0.05)
@@ -215,6 +240,7 @@ def test_no_commit_event_is_needed(lake: FilledLake, settings: Settings, monkeyp
     assert log_files(lake.objects, "t") == [f"{0:020}.json"]
 
 
+@LOCAL
 def test_a_wrong_root_in_the_settings_ends_the_service(
     environment: Mapping[str, str], lake: FilledLake, tmp_path: Path
 ) -> None:
@@ -229,6 +255,7 @@ def test_a_wrong_root_in_the_settings_ends_the_service(
     assert not (tmp_path / "other").exists()
 
 
+@LOCAL
 def test_status_tells_how_far_each_table_is(
     environment: Mapping[str, str], lake: FilledLake, pool: Pool, process: Service, tmp_path: Path
 ) -> None:
