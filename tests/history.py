@@ -1,0 +1,194 @@
+"""Random histories that mean something: each next event is made from what the lake holds, mostly right, often late."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from deltalakedb.actions import AddFile, DeletionVector, RemoveFile
+from deltalakedb.events import (
+    AddColumn,
+    AppTransaction,
+    Content,
+    Intent,
+    ReadSet,
+    SetProperties,
+    SetRules,
+    TableWork,
+    Tick,
+    WidenColumn,
+    WrittenAgainst,
+)
+from deltalakedb_committer.needs import StagedEvent
+from tests.model_lake import ModelLake, cancel, chunked, control, txn
+from tests.works import add, create, field, other, schema, vector
+
+NAMES = ("a", "b", "c")
+_COLUMNS = [("id", "integer"), ("day", "date")]
+_KINDS: tuple[dict[str, str], ...] = (
+    {},
+    {"delta.isolationLevel": "WriteSerializable"},
+    {"delta.isolationLevel": "WriteSerializable", "delta.enableDeletionVectors": "true"},
+    {"delta.isolationLevel": "WriteSerializable", "delta.enableRowTracking": "true"},
+)
+
+
+class Historian:
+    """Makes events for a lake, from `chance` alone."""
+
+    def __init__(self, lake: ModelLake, chance: random.Random) -> None:
+        self._lake = lake
+        self._chance = chance
+        self._number = 1000
+        self._sent: list[StagedEvent] = []
+        self._late: list[StagedEvent] = []
+
+    def events(self) -> list[StagedEvent]:
+        """The next few events: a transaction in one or more chunks, a repetition, a control event, or junk."""
+        found = self._next()
+        self._sent += found
+        if len(found) > 1 and self._maybe(0.3):
+            self._chance.shuffle(found)
+        if len(found) > 1 and self._maybe(0.3):
+            self._late.append(found.pop())
+        return found
+
+    def _next(self) -> list[StagedEvent]:
+        roll = self._chance.random()
+        if roll < 0.12 and self._sent:
+            return [self._chance.choice(self._sent)]
+        if roll < 0.3 and self._late:
+            return [self._late.pop()]
+        if roll < 0.31:
+            return [cancel(txn(self._number + self._chance.randint(-3, 1)))]
+        if roll < 0.32:
+            return [control(Tick(), control_id=txn(1))]
+        if roll < 0.33:
+            return [control(SetRules(rule_set=self._chance.choice([1, 2])), control_id=txn(self._new_number()))]
+        names = self._chance.sample(NAMES, self._chance.choice([1, 1, 2, 3]))
+        whole = Content(tables=tuple(map(self._work, names)), apps=self._apps(), isolation=self._isolation())
+        return list(chunked(self._parts(whole), txn_id=txn(self._new_number())))
+
+    def _parts(self, whole: Content) -> list[Content]:
+        """The content as one, or cut: files and removes come in later chunks."""
+        if self._maybe(0.85):
+            return [whole]
+        first = Content(
+            tables=tuple(_without_files(work) for work in whole.tables), apps=whole.apps, isolation=whole.isolation
+        )
+        rest = [TableWork(name=work.name, id=work.id, adds=work.adds, removes=work.removes) for work in whole.tables]
+        return [first, *[Content(tables=(work,)) for work in rest]]
+
+    def _work(self, name: str) -> TableWork:
+        chance = self._chance
+        head = self._head(name)
+        if head is None or self._maybe(0.1):
+            text = schema(*_COLUMNS, *([("x", "string")] if self._maybe(0.2) else []))
+            return create(name, text, *self._adds(), properties=chance.choice(_KINDS))
+        version, metadata_version, protocol_version = head
+        read_version = chance.choice([None, version, version, max(0, version - chance.randint(0, 4))])
+        if self._maybe(0.02):
+            read_version = chance.choice([-1, version + 1])
+        against = WrittenAgainst(metadata_version, protocol_version)
+        if self._maybe(0.2):
+            against = WrittenAgainst(chance.choice(self._metadata_versions(name)), 0)
+        read_set = None
+        if read_version is not None and self._maybe(0.4):
+            read_set = ReadSet(whole_table=self._maybe(0.7), app_ids=("p",) if self._maybe(0.2) else ())
+        adds, removes = self._changes(name)
+        return TableWork(
+            name=name,
+            read_version=read_version,
+            read_set=read_set,
+            written_against=None if self._maybe(0.05) else against,
+            intents=self._intents(),
+            adds=adds,
+            removes=removes,
+            others=(other("txn", {"appId": "own", "version": chance.randint(1, 9)}),) if self._maybe(0.1) else (),
+        )
+
+    def _changes(self, name: str) -> tuple[tuple[AddFile, ...], tuple[RemoveFile, ...]]:
+        live = sorted(self._lake.live(name))
+        if not live or self._maybe(0.5):
+            return self._adds(), ()
+        path, dv_id = self._chance.choice(live)
+        gone = RemoveFile(path=path, deletion_vector=self._vector(dv_id), data_change=self._maybe(0.8))
+        roll = self._chance.random()
+        if roll < 0.4:
+            return (), (gone,)
+        if roll < 0.6:
+            marked = vector(cardinality=self._chance.randint(1, 9), size_in_bytes=44)
+            text = marked.path_or_inline_dv[:-1] + self._chance.choice("abcdef")
+            return (add(path, stats='{"numRecords":10}', deletion_vector=vector(text)),), (gone,)
+        if roll < 0.7:
+            return (add(path, stats='{"numRecords":10,"later":1}', data_change=False),), ()
+        return self._adds(), (gone,)
+
+    def _vector(self, dv_id: str) -> DeletionVector | None:
+        return vector(dv_id[1:]) if dv_id else None
+
+    def _adds(self) -> tuple[AddFile, ...]:
+        return tuple(
+            [
+                add(
+                    f"f{self._new_number() if self._maybe(0.9) else self._chance.randint(1, 5)}",
+                    size=self._chance.randint(1, 1000),
+                    stats=f'{{"numRecords":{self._chance.randint(0, 50)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}',
+                    data_change=self._maybe(0.8),
+                    rest='{"tags":{"k":"v"},"x":[1]}' if self._maybe(0.2) else None,
+                )
+                for _ in range(self._chance.choice([0, 1, 1, 2]))
+            ]
+        )
+
+    def _intents(self) -> tuple[Intent, ...]:
+        roll = self._chance.random()
+        if roll < 0.05:
+            name = self._chance.choice(["x", "y", "z"])
+            return (AddColumn(field=json.dumps(field(name, self._chance.choice(["string", "timestamp_ntz"])))),)
+        if roll < 0.08:
+            return (SetProperties(set={self._chance.choice(["k", "delta.appendOnly"]): "true"}),)
+        if roll < 0.1:
+            return (WidenColumn(column=("id",), new_type="long"),)
+        return ()
+
+    def _apps(self) -> tuple[AppTransaction, ...]:
+        if self._maybe(0.8):
+            return ()
+        return tuple(
+            AppTransaction(app_id, self._chance.randint(1, 20))
+            for app_id in self._chance.choice([("p",), ("q",), ("p", "q")])
+        )
+
+    def _isolation(self) -> str | None:
+        return self._chance.choice([None] * 8 + ["Serializable", "SnapshotIsolation"])
+
+    def _head(self, name: str) -> tuple[int, int, int] | None:
+        for row in self._lake.rows["dl_tables"]:
+            if row["name"] == name:
+                head = self._lake.heads[row["table_no"]]
+                return head["version"], head["metadata_version"], head["protocol_version"]
+        return None
+
+    def _metadata_versions(self, name: str) -> list[int]:
+        (number,) = [row["table_no"] for row in self._lake.rows["dl_tables"] if row["name"] == name]
+        return [row["version"] for row in self._lake.rows["dl_metadata_updates"] if row["table_no"] == number]
+
+    def _new_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _maybe(self, share: float) -> bool:
+        return self._chance.random() < share
+
+
+def _without_files(work: TableWork) -> TableWork:
+    return TableWork(
+        name=work.name,
+        id=work.id,
+        read_version=work.read_version,
+        read_set=work.read_set,
+        written_against=work.written_against,
+        intents=work.intents,
+        others=work.others,
+    )
