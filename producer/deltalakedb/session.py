@@ -156,7 +156,7 @@ class Session:
         if self.committer is None or self.settings.mirror == "off":
             return None
         with self._lock:
-            if self._mirror is None:
+            if self._mirror is None and not self._closed:
                 self._mirror = open_mirror(self.settings)
             return self._mirror
 

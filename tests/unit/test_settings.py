@@ -244,3 +244,15 @@ def test_aws_itself_needs_no_endpoint() -> None:
 
     assert (options.deltalake(), options.pyarrow(), options.boto3(), options.spark()) == ({}, {}, {}, {})
     assert options.duckdb() == "CREATE OR REPLACE SECRET deltalakedb (TYPE s3, PROVIDER credential_chain)"
+
+
+def test_canary_in_a_connection_that_fails() -> None:
+    """A server that cannot be reached is an error that shows no password, nor does anything it was raised from."""
+    import traceback
+
+    import deltalakedb
+
+    with pytest.raises(deltalakedb.TxnLogDatabaseError) as caught:
+        deltalakedb.connect(f"postgresql://u:{CANARY}@127.0.0.1:1/db?schema=lake&connect_timeout=2")
+
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
