@@ -66,7 +66,7 @@ def test_folders_that_make_no_tables_are_refused(tmp_path: Path, files: tuple[st
 
 def test_rows_are_dealt_out_once(data: Path, tmp_path: Path) -> None:
     """All tables are cut into the same number of batches, rows in order; where there are too few, batches are empty."""
-    workload = UserData(tmp_path, data, batches=4)
+    workload = UserData(tmp_path, input_files(data), batches=4)
 
     assert dict(workload.tables) == {"numbers": "numbers", "parts": "parts", "text": "text"}
     assert sorted(step.batch for plan in workload.steps(3) for step in plan) == [0, 1, 2, 3]  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def test_a_table_without_rows_stages_nothing(data: Path, tmp_path: Path) -> None
     """A table without rows is left out, and the others are not."""
     pyarrow.parquet.write_table(ROWS.slice(0, 0), data / "none.parquet")
 
-    assert list(UserData(tmp_path, data, batches=2).tables) == ["numbers", "parts", "text"]
+    assert list(UserData(tmp_path, input_files(data), batches=2).tables) == ["numbers", "parts", "text"]
 
 
 def test_only_tables_without_rows_are_refused(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_only_tables_without_rows_are_refused(tmp_path: Path) -> None:
     data.mkdir()
     pyarrow.parquet.write_table(ROWS.slice(0, 0), data / "none.parquet")
 
-    with pytest.raises(TxnLogValidationError, match="no rows"):
-        UserData(tmp_path, data, batches=2)
+    with pytest.raises(TxnLogValidationError, match="no table has a row"):
+        UserData(tmp_path, input_files(data), batches=2)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (data / "broken.parquet").write_bytes(b"PAR1 not really PAR1")
 
     with pytest.raises(TxnLogValidationError, match="'broken'"):
-        UserData(tmp_path, data, batches=2)
+        UserData(tmp_path, input_files(data), batches=2)
 
 
 def test_times_of_day_in_text_stay_text(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_times_of_day_in_text_stay_text(tmp_path: Path) -> None:
     data.mkdir()
     (data / "shifts.csv").write_text("id,begins\n1,08:00:00\n2,16:30:00\n")
 
-    UserData(tmp_path, data, batches=1)
+    UserData(tmp_path, input_files(data), batches=1)
 
     rows = read(tmp_path, "shifts", 0)
     assert rows is not None
@@ -120,7 +120,7 @@ def test_times_of_day_in_text_stay_text(tmp_path: Path) -> None:
 def test_checks_compare_rows_with_the_input(data: Path, tmp_path: Path, name: str) -> None:
     """Equal rows pass; a row too few, too many, changed, or there twice instead of another fails."""
     reader = {r.name: r for r in (engine.DuckDbReader(StorageOptions()), engine.DeltaRsReader(StorageOptions()))}[name]
-    workload = UserData(tmp_path, data, batches=4)
+    workload = UserData(tmp_path, input_files(data), batches=4)
     locations = {"numbers": str(tmp_path / "lake" / "numbers")}
     changed = ROWS.set_column(1, "s", pa.array(["other", *ROWS["s"].to_pylist()[1:]]))
     twice = pa.concat_tables([ROWS.slice(0, 9), ROWS.slice(0, 1)])

@@ -56,19 +56,20 @@ def demo(
         from . import engine, run
         from .report import text
         from .tpch import Refreshes
-        from .userdata import UserData
+        from .userdata import UserData, input_files
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("duckdb", "deltalake"):
             raise
         raise TxnLogMissingExtraError("the demo", "demo") from error
 
+    inputs = None if data is None else input_files(data)
     options = run.Options(
         settings=settings,
         environment=_environment(settings, config),
         make_workload=lambda folder: (
             Refreshes(folder, scale=scale, transactions=transactions, prefix=prefix)
-            if data is None
-            else UserData(folder, data, batches=batches, prefix=prefix)
+            if inputs is None
+            else UserData(folder, inputs, batches=batches, prefix=prefix)
         ),
         clients=clients,
         services=services,

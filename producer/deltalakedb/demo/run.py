@@ -69,7 +69,10 @@ def run(options: Options, console: Console) -> Report:
         clients = stack.enter_context(Clients(options.environment, options.clients))
         say(console, "cutting the input into batches ...")
         workload = options.make_workload(folder)
-        say(console, f"{workload.title}\n{options.clients} client processes write to {lake}")
+        say(
+            console,
+            f"{workload.title}\n{options.clients} client processes write to {options.settings.directory or options.settings.address}",
+        )
         made = make_tables(lake, workload, folder, services)
         watermarks = Watermarks(open_object_store(lake.root, options.settings.storage.values), workload.tables)
         done, seen = load(clients, jobs(workload, folder, options.clients), services, watermarks, console)

@@ -19,19 +19,19 @@ _TEXT_ONLY = ("TIME", "INTERVAL", "TIMETZ", "TIME WITH TIME ZONE")
 
 
 class UserData:
-    """The tables in a folder: `<table>.parquet`, `<table>.csv`, or a folder `<table>` of either.
+    """Tables given by their files (see `input_files`).
 
-    Raises `TxnLogValidationError` for a folder without tables, and for files that do not make a table.
+    Raises `TxnLogValidationError` for files that do not make a table, and where no table has a row.
     """
 
     keys: Keys | None = None
     properties: Mapping[str, str] | None = None
 
-    def __init__(self, folder: Path, data: Path, *, batches: int, prefix: str = "") -> None:
+    def __init__(self, folder: Path, inputs: Mapping[str, Sequence[Path]], *, batches: int, prefix: str = "") -> None:
         self._connection = engine.connect(folder / "data.duckdb")
         self._batches = batches
         counts = {}
-        for table, files in input_files(data).items():
+        for table, files in inputs.items():
             try:
                 counts[table] = self._cut(folder, table, files)
             except engine.EngineError as error:
@@ -40,8 +40,8 @@ class UserData:
                 ) from error
         self.tables: Mapping[str, str] = {f"{prefix}{table}": table for table, rows in counts.items() if rows}
         if not self.tables:
-            raise TxnLogValidationError(f"the tables in {data} ({', '.join(counts)}) have no rows: nothing to do")
-        self.title = f"{data}: " + ", ".join(f"{table} ({rows:,} rows)" for table, rows in counts.items())
+            raise TxnLogValidationError(f"no table has a row ({', '.join(counts)}): nothing to do")
+        self.title = ", ".join(f"{table} ({rows:,} rows)" for table, rows in counts.items())
 
     def steps(self, clients: int) -> list[list[Step]]:
         """Batches dealt out in turn."""
@@ -81,7 +81,11 @@ class UserData:
 
 
 def input_files(data: Path) -> dict[str, list[Path]]:
-    """The files of every table in the folder `data`, tables in order of name."""
+    """The files of every table in the folder `data`, tables in order of name.
+
+    A table is a file `<table>.parquet` or `<table>.csv`, or a folder `<table>` of either. Raises `TxnLogValidationError`
+    for a folder without tables, and for names that cannot be one.
+    """
     if not data.is_dir():
         raise TxnLogValidationError(
             f"{data} is not a folder; --data takes one that holds <table>.parquet or <table>.csv"
