@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from deltalakedb.catalog import records
 from deltalakedb.catalog.records import columns
+from deltalakedb.catalog.versions import read_rows
 from deltalakedb.codec import decode_content
 from deltalakedb.database import Database
 from deltalakedb.delta_types import parse_schema
@@ -23,10 +23,6 @@ _HEAD = (
     *("width1", "width2", "width3", "width4"),
 )
 _FILE = ("table_no", "path", "dv_id", "version", "n", "size", "base_row_id", "default_row_commit_version", "tags")
-_WINNER = (
-    *("version", "txn_id", "is_blind_append", "changes_data", "changes_metadata", "changes_protocol"),
-    *("added_files", "removed_files"),
-)
 
 # The domains of each table by index probes alone: row tracking writes one into every version.
 _DOMAINS = f"""
@@ -185,33 +181,23 @@ def _load_winners(database: Database, wanted: Sequence[tuple[TableState, TableNe
             since = max(of_table.read_version, table.version - distance)
             _, other = tables.get(table.table_no, (table, since))
             tables[table.table_no] = (table, min(since, other))
-    if not tables:
-        return
     for table, since in tables.values():
         table.winners_since = since
         table.winners.clear()
-    rows = database.query(
-        f"SELECT v.table_no, {columns(_WINNER, 'v')} FROM ROWS(?) AS k (table_no BIGINT, version BIGINT) "
-        "CROSS JOIN dl_table_versions v WHERE v.table_no = k.table_no AND v.version > k.version "
-        "ORDER BY v.table_no, v.version",
-        [[(table_no, since) for table_no, (_, since) in tables.items()]],
-    )
-    for table_no, *fields in rows:
-        tables[table_no][0].winners.append(_winner(fields))
-
-
-def _winner(row: Sequence[Any]) -> Winner:
-    version, txn_id, blind, data, metadata, protocol, added, removed = row
-    return Winner(
-        version=version,
-        txn_id=txn_id,
-        is_blind_append=bool(blind),
-        changes_data=data,
-        changes_metadata=metadata,
-        changes_protocol=protocol,
-        added_files=added,
-        removed_files=removed,
-    )
+    ranges = [(table_no, since + 1, table.version) for table_no, (table, since) in tables.items()]
+    for row in read_rows(database, ranges):
+        tables[row.table_no][0].winners.append(
+            Winner(
+                version=row.version,
+                txn_id=row.txn_id,
+                is_blind_append=bool(row.is_blind_append),
+                changes_data=row.changes_data,
+                changes_metadata=row.changes_metadata,
+                changes_protocol=row.changes_protocol,
+                added_files=row.added_files,
+                removed_files=row.removed_files,
+            )
+        )
 
 
 def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:

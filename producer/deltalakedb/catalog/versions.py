@@ -18,8 +18,8 @@ Range = tuple[int, int, int]
 _Key = tuple[int, int]
 _A = TypeVar("_A")
 
-_WANTED = "ROWS(?) AS w (table_no BIGINT, first BIGINT, last BIGINT)"
-_WITHIN = "a.table_no = w.table_no AND a.version BETWEEN w.first AND w.last"
+RANGES = 100
+"""Ranges per statement: each is a branch of its own, which no planner can take for a reason to read whole tables."""
 
 
 def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionActions]:
@@ -27,27 +27,29 @@ def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionAc
 
     A handful of queries, however many versions and tables. Inside a `snapshot()` of the database.
     """
-    rows = [version_row(row) for row in _read(database, "dl_table_versions", records.VERSION, ranges)]
+    rows = read_rows(database, ranges)
+    keys = [(row.table_no, row.version) for row in rows]
 
-    def read(table: str, names: Sequence[str], make: Callable[[Row], _A], wanted: bool = True) -> dict[_Key, list[_A]]:
+    def read(
+        table: str, names: Sequence[str], make: Callable[[Row], _A], where: Sequence[_Key] = keys, order: str = "a.n"
+    ) -> dict[_Key, list[_A]]:
         found: dict[_Key, list[_A]] = defaultdict(list)
-        if wanted:
-            for row in _read(database, table, ("table_no", "version", *names), ranges):
+        if where:
+            for row in _read(database, table, ("table_no", "version", *names), where, order):
                 found[row[0], row[1]].append(make(row[2:]))
         return found
 
-    removes = read("dl_remove_files", records.REMOVE, records.remove, any(row.removed_files for row in rows))
-    metadata = read(
-        "dl_metadata_updates", records.METADATA, records.metadata, any(row.changes_metadata for row in rows)
-    )
-    protocols = read(
-        "dl_protocol_updates", records.PROTOCOL, records.protocol, any(row.changes_protocol for row in rows)
-    )
-    cdc = read("dl_cdc_files", records.CDC, records.cdc, bool(rows))
-    txns = read("dl_txn_actions", records.TXN, records.txn, bool(rows))
-    domains = read("dl_domain_metadata", records.DOMAIN, records.domain, bool(rows))
-    others = read("dl_other_actions", ("kind", "body"), _other, bool(rows))
-    adds = _read_adds(database, ranges, rows)
+    removing = [(row.table_no, row.version) for row in rows if row.removed_files]
+    describing = [(row.table_no, row.version) for row in rows if row.changes_metadata]
+    upgrading = [(row.table_no, row.version) for row in rows if row.changes_protocol]
+    removes = read("dl_remove_files", records.REMOVE, records.remove, removing)
+    metadata = read("dl_metadata_updates", records.METADATA, records.metadata, describing, "a.version")
+    protocols = read("dl_protocol_updates", records.PROTOCOL, records.protocol, upgrading, "a.version")
+    cdc = read("dl_cdc_files", records.CDC, records.cdc)
+    txns = read("dl_txn_actions", records.TXN, records.txn, order="a.app_id")
+    domains = read("dl_domain_metadata", records.DOMAIN, records.domain, order="a.domain")
+    others = read("dl_other_actions", ("kind", "body"), _other)
+    adds = _read_adds(database, rows)
     return [
         VersionActions(
             row=row,
@@ -60,9 +62,23 @@ def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionAc
             cdc=tuple(cdc.get(key, ())),
             others=tuple(others.get(key, ())),
         )
-        for row in rows
-        for key in [(row.table_no, row.version)]
+        for row, key in zip(rows, keys, strict=True)
     ]
+
+
+def read_rows(database: Database, ranges: Sequence[Range]) -> list[VersionRow]:
+    """The rows of the versions in `ranges` that are committed, by table and version."""
+    found: dict[_Key, VersionRow] = {}
+    branch = (
+        f"SELECT {columns(records.VERSION, 'v')} FROM dl_table_versions v "
+        "WHERE v.table_no = ? AND v.version BETWEEN ? AND ?"
+    )
+    for start in range(0, len(ranges), RANGES):
+        some = ranges[start : start + RANGES]
+        statement = " UNION ALL ".join([branch] * len(some))
+        for row in database.query(statement, [bound for each in some for bound in each]):
+            found[row[0], row[1]] = version_row(row)
+    return [found[key] for key in sorted(found)]
 
 
 def version_row(row: Sequence[Any]) -> VersionRow:
@@ -70,43 +86,38 @@ def version_row(row: Sequence[Any]) -> VersionRow:
     return VersionRow(**dict(zip(records.VERSION, row, strict=True)))
 
 
-_ORDER = {
-    "dl_table_versions": "a.version",
-    "dl_metadata_updates": "a.version",
-    "dl_protocol_updates": "a.version",
-    "dl_txn_actions": "a.version, a.app_id",
-    "dl_domain_metadata": "a.version, a.domain",
-}
+_WANTED = "ROWS(?) AS w (table_no BIGINT, version BIGINT)"
 
 
-def _read(database: Database, table: str, names: Sequence[str], ranges: Sequence[Range]) -> list[Row]:
+def _read(database: Database, table: str, names: Sequence[str], where: Sequence[_Key], order: str) -> list[Row]:
     return database.query(
-        f"SELECT {columns(names, 'a')} FROM {_WANTED} CROSS JOIN {table} a WHERE {_WITHIN} "
-        f"ORDER BY a.table_no, {_ORDER.get(table, 'a.version, a.n')}",
-        [ranges],
+        f"SELECT {columns(names, 'a')} FROM {_WANTED} CROSS JOIN {table} a "
+        f"WHERE a.table_no = w.table_no AND a.version = w.version ORDER BY {order}",
+        [where],
     )
 
 
-def _read_adds(database: Database, ranges: Sequence[Range], rows: Sequence[VersionRow]) -> dict[_Key, list[AddFile]]:
+def _read_adds(database: Database, rows: Sequence[VersionRow]) -> dict[_Key, list[AddFile]]:
     """Adds are live or past; those of a young version mostly live, so that the past is often not asked."""
-    wanted = sum(row.added_files for row in rows)
+    missing = {(row.table_no, row.version): row.added_files for row in rows if row.added_files}
     found: dict[_Key, list[tuple[int, AddFile]]] = defaultdict(list)
     partitions: dict[str | None, dict[str, str | None]] = {None: {}}
     for table in ("dl_live_files", "dl_past_files"):
-        if wanted <= 0:
+        if not missing:
             break
         files = database.query(
             f"SELECT a.table_no, a.version, a.n, p.partition_values, {columns(records.ADD, 'a')} "
             f"FROM {_WANTED} CROSS JOIN {table} a LEFT JOIN dl_partitions p "
-            f"ON p.table_no = a.table_no AND p.partition_no = a.partition_no WHERE {_WITHIN}",
-            [ranges],
+            "ON p.table_no = a.table_no AND p.partition_no = a.partition_no "
+            "WHERE a.table_no = w.table_no AND a.version = w.version",
+            [list(missing)],
         )
-        wanted -= len(files)
         for table_no, version, n, text, *fields in files:
             values = partitions.get(text)
             if values is None:
                 values = partitions[text] = records.partition_values(text)
             found[table_no, version].append((n, records.add(fields, values)))
+        missing = {key: count for key, count in missing.items() if len(found[key]) < count}
     return {key: [add for _, add in sorted(adds, key=lambda numbered: numbered[0])] for key, adds in found.items()}
 
 
