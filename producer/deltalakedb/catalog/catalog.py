@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deltalakedb.actions import DomainMetadata, SetTransaction
+from deltalakedb.actions import AddFile, DomainMetadata, RemoveFile, SetTransaction
 from deltalakedb.database import Database, Row
 from deltalakedb.errors import TxnLogTableNotFoundError, TxnLogValidationError
 from deltalakedb.events import Outcome
@@ -27,7 +27,7 @@ from .values import (
     VersionActions,
     VersionRow,
 )
-from .versions import Range, read_versions, version_row
+from .versions import Range, read_versions, stream_adds, stream_removes, version_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -217,12 +217,20 @@ class Catalog:
         """What was removed after a time, as `read_tombstones` gives it. Inside a `snapshot()` only."""
         return read_tombstones(self._database, table, after_ms=after_ms, batch=batch)
 
-    def versions(self, ranges: Sequence[Range]) -> list[VersionActions]:
+    def versions(self, ranges: Sequence[Range], *, files: bool = True) -> list[VersionActions]:
         """Versions with all their actions, by table and version, from ranges of (table_no, first, last).
 
-        Several statements: inside a `snapshot()` only.
+        Without `files` adds and removes are left out. Several statements: inside a `snapshot()` only.
         """
-        return read_versions(self._database, ranges)
+        return read_versions(self._database, ranges, files=files)
+
+    def adds(self, table_no: int, version: int) -> Iterator[AddFile]:
+        """The adds of one version in their order, never all of them at once. Inside a `snapshot()` only."""
+        return stream_adds(self._database, table_no, version)
+
+    def removes(self, table_no: int, version: int) -> Iterator[RemoveFile]:
+        """The removes of one version, as `adds`."""
+        return stream_removes(self._database, table_no, version)
 
     # Transactions.
 

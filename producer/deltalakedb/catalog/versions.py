@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from deltalakedb.actions import AddFile, OtherAction
+from deltalakedb.actions import AddFile, OtherAction, RemoveFile
 from deltalakedb.database import Database, Row
 
 from . import records
@@ -22,8 +22,8 @@ RANGES = 100
 """Ranges per statement: each is a branch of its own, which no planner can take for a reason to read whole tables."""
 
 
-def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionActions]:
-    """The versions in `ranges` that are committed, by table and version.
+def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = True) -> list[VersionActions]:
+    """The versions in `ranges` that are committed, by table and version; without adds and removes if `files` is false.
 
     A handful of queries, however many versions and tables. Inside a `snapshot()` of the database.
     """
@@ -39,7 +39,7 @@ def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionAc
                 found[row[0], row[1]].append(make(row[2:]))
         return found
 
-    removing = [(row.table_no, row.version) for row in rows if row.removed_files]
+    removing = [(row.table_no, row.version) for row in rows if row.removed_files and files]
     describing = [(row.table_no, row.version) for row in rows if row.changes_metadata]
     upgrading = [(row.table_no, row.version) for row in rows if row.changes_protocol]
     removes = read("dl_remove_files", records.REMOVE, records.remove, removing)
@@ -49,7 +49,7 @@ def read_versions(database: Database, ranges: Sequence[Range]) -> list[VersionAc
     txns = read("dl_txn_actions", records.TXN, records.txn, order="a.app_id")
     domains = read("dl_domain_metadata", records.DOMAIN, records.domain, order="a.domain")
     others = read("dl_other_actions", ("kind", "body"), _other)
-    adds = _read_adds(database, rows)
+    adds = _read_adds(database, rows) if files else {}
     return [
         VersionActions(
             row=row,
@@ -84,6 +84,29 @@ def read_rows(database: Database, ranges: Sequence[Range]) -> list[VersionRow]:
 def version_row(row: Sequence[Any]) -> VersionRow:
     """From the columns `records.VERSION`."""
     return VersionRow(**dict(zip(records.VERSION, row, strict=True)))
+
+
+def stream_adds(database: Database, table_no: int, version: int) -> Iterator[AddFile]:
+    """The adds of one version in their order, for versions with more of them than should be held at once."""
+    select = (
+        f"SELECT a.n, p.partition_values, {columns(records.ADD, 'a')} FROM {{}} a LEFT JOIN dl_partitions p "
+        "ON p.table_no = a.table_no AND p.partition_no = a.partition_no WHERE a.table_no = ? AND a.version = ?"
+    )
+    either = f"{select.format('dl_live_files')} UNION ALL {select.format('dl_past_files')} ORDER BY 1"
+    partitions: dict[str | None, dict[str, str | None]] = {None: {}}
+    for rows in database.stream(either, [table_no, version] * 2):
+        for _, text, *fields in rows:
+            values = partitions.get(text)
+            if values is None:
+                values = partitions[text] = records.partition_values(text)
+            yield records.add(fields, values)
+
+
+def stream_removes(database: Database, table_no: int, version: int) -> Iterator[RemoveFile]:
+    """The removes of one version in their order, as `stream_adds`."""
+    select = f"SELECT {columns(records.REMOVE, 'a')} FROM dl_remove_files a WHERE a.table_no = ? AND a.version = ?"
+    for rows in database.stream(f"{select} ORDER BY a.n", [table_no, version]):
+        yield from map(records.remove, rows)
 
 
 _WANTED = "ROWS(?) AS w (table_no BIGINT, version BIGINT)"
