@@ -67,15 +67,15 @@ class Statistics:
         self._leaves = leaves
         self._seen = [_Seen() for _ in leaves]
 
-    def observe(self, rows: pa.Table) -> None:
-        """Look at the rows of one row group where the writer's own statistics will not do."""
+    def observe(self, rows: pa.Table, size: int) -> None:
+        """Look at the rows (`size` bytes) of one row group where the writer's own statistics will not do."""
         for leaf, seen in zip(self._leaves, self._seen, strict=True):
             if leaf.column is None:
                 seen.nulls += _at(rows, leaf.steps).null_count
             elif leaf.floating and not seen.nan:
                 seen.nan = any(_IS_NAN.call([chunk]).true_count for chunk in _at(rows, leaf.steps).chunks)
             elif leaf.text:
-                seen.texts.append(_long_texts(_at(rows, leaf.steps)))
+                seen.texts.append(_long_texts(_at(rows, leaf.steps)) if size > _LONG else None)
 
     def finish(self, metadata: pq.FileMetaData) -> str:
         """The statistics of the file, `{"numRecords":...}`."""
@@ -120,7 +120,7 @@ def _of_leaf(leaf: _Leaf, seen: _Seen, groups: Sequence[Any]) -> tuple[Any, Any,
 
 def _long_texts(values: Any) -> tuple[bytes, bytes] | None:
     """Minimum and maximum where a text is so long that the Parquet writer may give none."""
-    if values.nbytes <= _LONG or (pc.max(pc.binary_length(values)).as_py() or 0) < _LONG:
+    if (pc.max(pc.binary_length(values)).as_py() or 0) < _LONG:
         return None
     found = _MIN_MAX.call([values.cast(pa.binary())])
     return found["min"].as_py(), found["max"].as_py()

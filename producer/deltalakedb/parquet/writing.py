@@ -33,7 +33,7 @@ BUFFER_BYTES: Final = 128 * 1024 * 1024
 """Arrow bytes of rows kept at once, over all partitions."""
 OPEN_FILES: Final = 32
 """Large files that are written at once; with more partitions than that the oldest is closed."""
-_FITS: Final = 16  # different Arrow schemas of incoming data that are remembered per table
+_FITS: Final = 8  # different Arrow schemas of incoming data that are remembered per table
 _FEW_ROWS: Final = 1_000
 """Below this a dictionary costs more than it saves."""
 
@@ -105,16 +105,16 @@ class TableShape:
             raise TxnLogValidationError(f"delta.parquet.compression.codec is {codec!r}: {', '.join(_CODECS)} are known")
         self.codec: Any = "none" if codec == "uncompressed" else codec
         self.suffix = f"{_CODECS[codec]}.parquet"
-        self._fits: dict[pa.Schema, Fit] = {}
+        self._fits: tuple[tuple[pa.Schema, Fit], ...] = ()
 
     def fit(self, source: pa.Schema) -> Fit:
         """How data of that Arrow schema becomes rows of the table, under their physical names."""
-        found = self._fits.get(source)
-        if found is None:
-            if len(self._fits) >= _FITS:
-                self._fits.clear()
-            found = self._fits[source] = Fit(source, self.schema, to_physical=True)
-        return found
+        for known, found in self._fits:
+            if known.equals(source):
+                return found
+        made = Fit(source, self.schema, to_physical=True)
+        self._fits = ((source, made), *self._fits[: _FITS - 1])
+        return made
 
 
 class TableWriter:
@@ -247,7 +247,7 @@ class TableWriter:
         assert file.writer is not None
         assert file.statistics is not None
         rows = pa.Table.from_batches(file.batches, schema=self._shape.file_schema)
-        file.statistics.observe(rows)
+        file.statistics.observe(rows, file.buffered)
         file.writer.write_table(rows, row_group_size=rows.num_rows)
         file.rows += rows.num_rows
         self._buffered -= file.buffered
@@ -269,7 +269,7 @@ class TableWriter:
         else:
             file.sink.close()
         add = AddFile(
-            path=encode_path(file.path, self._shape.partition_names),
+            path=encode_path(file.path, self._shape.partition_names) if key else file.path,
             partition_values=dict(zip(self._shape.partition_names, key, strict=True)),
             size=size,
             modification_time=time.time_ns() // 1_000_000,
