@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 import duckdb
 from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
 
 from deltalakedb.storage_options import StorageOptions
 
 Connection = duckdb.DuckDBPyConnection
-EngineError = duckdb.Error
+EngineError = (duckdb.Error, DeltaError, OSError)
+"""What either of them raises for input or tables that it cannot read."""
 
 
 def connect(database: Path, *, memory_limit: str = "1GB", threads: int = 2) -> Connection:

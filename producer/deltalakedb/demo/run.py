@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 
 import deltalakedb
-from deltalakedb.errors import TxnLogTimeoutError, TxnLogValidationError
+from deltalakedb.errors import TxnLogMirrorError, TxnLogTimeoutError, TxnLogValidationError
 from deltalakedb.objectstore import open_object_store
 from deltalakedb.settings import Settings
 from deltalakedb.verbs.migrate import make_lake
@@ -86,9 +86,9 @@ def run(options: Options, console: Console) -> Report:
         mirror_seconds = time.monotonic() - told
         say(console, f"checking what readers find by path at commit {pin.commit_seq} ...")
         first, *others = options.readers
-        checks = workload.check(first, [*spread(seen, PINS), pin], done)
+        checks = checked(workload, first, [*spread(seen, PINS), pin], done)
         for reader in others:
-            checks += workload.check(reader, [pin], done)
+            checks += checked(workload, reader, [pin], done)
         checks += snapshots_whole(done)
     return report(
         title=workload.title,
@@ -164,6 +164,14 @@ def settled(lake: deltalakedb.Lake, step: Done) -> Done:
         return msgspec.structs.replace(step, status="committed", commit_seq=outcome.committed.commit_seq)
     assert outcome.rejected is not None, "an outcome is one or the other"
     return msgspec.structs.replace(step, status="rejected", reason=outcome.rejected.reason)
+
+
+def checked(workload: Workload, reader: engine.Reader, pins: Sequence[Pin], done: Sequence[Done]) -> list[Check]:
+    """What `reader` finds. Raises `TxnLogMirrorError` if it cannot read the tables at all."""
+    try:
+        return workload.check(reader, pins, done)
+    except engine.EngineError as error:
+        raise TxnLogMirrorError(f"{reader.name} cannot read what was published: {error}") from error
 
 
 def snapshots_whole(done: Sequence[Done]) -> list[Check]:
