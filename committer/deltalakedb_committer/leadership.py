@@ -161,6 +161,8 @@ class Heartbeat:
                 store.heartbeat(self._epoch)
             except TxnLogError:
                 logger.warning("a heartbeat could not be written", exc_info=True)
-                store = None
+                if store is not None:
+                    store.close()
+                    store = None
         if store is not None:
             store.close()

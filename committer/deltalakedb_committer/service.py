@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
+from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog
 
 from .leadership import Leadership
@@ -44,7 +44,7 @@ def serve(
             if leadership.acquire(stop):
                 _lead(open_store, log, leadership, holder=holder, stop=stop)
         except (TxnLogDatabaseError, TxnLogEventLogError) as error:
-            if isinstance(error, TxnLogDatabaseError) and not error.transient:
+            if isinstance(error, TxnLogDatabaseError) and not _passes(error):
                 raise
             if time.monotonic() - began > MAX_BACKOFF:
                 backoff = FIRST_BACKOFF
@@ -71,3 +71,8 @@ def _lead(
                 leadership.progressed()
     finally:
         store.close()
+
+
+def _passes(error: TxnLogDatabaseError) -> bool:
+    """Whether taking over again from the stored cursor goes on: also when only that tells if a COMMIT happened."""
+    return error.transient or isinstance(error, TxnLogCommitUnknownError)

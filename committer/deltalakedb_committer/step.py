@@ -14,9 +14,7 @@ from typing import Self
 
 from deltalakedb.codec import decode
 from deltalakedb.errors import (
-    TxnLogCommitUnknownError,
     TxnLogDecodeError,
-    TxnLogFencedError,
     TxnLogHaltedError,
 )
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
@@ -45,8 +43,8 @@ PACE_MS = 1_000
 class Committer:
     """The one writer of a lake, from taking over until it is fenced, fails or is closed. Used by one thread.
 
-    Any error leaves SQL as it was before or after a whole batch; the object is then of no more use and another one
-    takes over from the stored cursor.
+    Any error leaves SQL as it was before or after a whole batch, a lost answer to COMMIT included; the object is then
+    of no more use, and another one takes over from the stored cursor, which tells which of the two it was.
     """
 
     def __init__(
@@ -165,15 +163,7 @@ class Committer:
             rule_set=self._state.rules.number,
             published_position=max(self._cursor.published_position, self._outbox.published_position()),
         )
-        try:
-            self._store.write(self._cursor, batch, cursor)
-        except TxnLogCommitUnknownError:
-            stored = self._store.cursor()
-            if stored.epoch != cursor.epoch:
-                raise TxnLogFencedError("another committer took over while a COMMIT was under way") from None
-            if stored != cursor:
-                raise
-            logger.warning("the answer to a COMMIT was lost; the cursor shows that it happened")
+        self._store.write(self._cursor, batch, cursor)
         self._cursor = cursor
 
     def _log_lag(self, last: Record) -> int:
