@@ -18,6 +18,9 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("at", pa.timestamp("us", tz="UTC")),
 ]
 SCHEMA = pa.schema(_COLUMNS)
+
+SAMPLES = 64
+"""Different rows, and statistics of their files, that a client has ready before it is measured."""
 COLUMNS_SQL = '"id" BIGINT, "customer" VARCHAR, "amount" DOUBLE, "at" TIMESTAMPTZ'
 
 _MORNING = dt.datetime(2026, 1, 1, 6, tzinfo=dt.UTC)
@@ -72,3 +75,13 @@ def statistics(client: int, number: int) -> str:
     nulls = dict.fromkeys(SCHEMA.names, 0)
     body = {"numRecords": ROWS, "minValues": least, "maxValues": most, "nullCount": nulls}
     return json.dumps(body, separators=(",", ":"))
+
+
+def many_rows(client: int) -> list[pa.Table]:
+    """`SAMPLES` different rows of a client."""
+    return [rows(client, number) for number in range(SAMPLES)]
+
+
+def many_statistics(client: int) -> list[str]:
+    """What a writer of `many_rows` would say about their files."""
+    return [statistics(client, number) for number in range(SAMPLES)]

@@ -21,6 +21,8 @@ import psycopg
 from deltalakedb.eventlog import Message, Stream, open_event_log
 from deltalakedb.ids import new_txn_id
 
+from .harness import Load, run
+
 PAGE = b"x" * 8192
 EVENT = b"x" * 1000
 """About what a two-table append with its statistics takes."""
@@ -94,6 +96,11 @@ class Echo:
         log = open_event_log(self.log, client_id="echo")
         log.create()
         log.close()
+
+    def warm_up(self, seconds: float) -> None:
+        """Keeps the broker busy for a while: its compiler needs that long to make of it what it is in service."""
+        with self.answering():
+            run(self, Load(clients=8, warm_up=0.0, seconds=seconds))
 
     @contextmanager
     def answering(self) -> Iterator[int]:

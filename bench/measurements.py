@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
 from .report import Line
 from .workloads import Kind, TwoTableAppend, create_tables
+
+logger = logging.getLogger(__name__)
 
 PAIRS = 8
 """Pairs of tables that many transactions in flight are spread over."""
@@ -65,6 +68,13 @@ def measurements() -> dict[str, Measurement]:
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
     return found
+
+
+def warm_broker(servers: Addresses, seconds: float) -> None:
+    """Before the first measurement with a broker: for its first minute Java would be measured, not Kafka."""
+    echo = floors.Echo(f"kafka://{servers.kafka()}/warm-{uuid.uuid4().hex[:12]}")
+    echo.create()
+    echo.warm_up(seconds)
 
 
 def measure(name: str, setting: Setting) -> Iterator[Line]:
@@ -155,11 +165,11 @@ def _one_row(setting: Setting, folder: Path) -> Iterator[Line]:
 
 
 def _echo(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
-    floor = floors.Echo(f"kafka://{setting.servers.kafka()}/echo-{uuid.uuid4().hex[:12]}")
-    floor.create()
-    with floor.answering() as answering:
+    echo = floors.Echo(f"kafka://{setting.servers.kafka()}/echo-{uuid.uuid4().hex[:12]}")
+    echo.create()
+    with echo.answering() as answering:
         cpu = CpuProbe({"answering": answering})
-        measured = run(floor, setting.load(clients), [cpu])
+        measured = run(echo, setting.load(clients), [cpu])
     yield from _lines("floor", f"kafka.closed.{clients}", measured, cpu)
 
 
@@ -186,6 +196,8 @@ def _workload(kind: Kind, mode: str, address: LakeAddress, pairs: int | None = N
 
 
 def _lines(kind: str, where: str, measured: Measured, cpu: CpuProbe) -> Iterator[Line]:
+    for error, count in measured.failures.most_common(3):
+        logger.warning("%s.%s: %s x %s", kind, where, count, error)
     yield from _latency_lines(kind, where, measured)
     yield Line(f"{kind}-failed.{where}", measured.failures.total(), "tx")
     yield from _cpu_lines(kind, where, "tx", measured.count, cpu)

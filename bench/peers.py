@@ -74,10 +74,10 @@ class _DuckLakeClient:
     def __init__(self, connection: duckdb.DuckDBPyConnection, pair: data.Pair, number: int) -> None:
         self._connection = connection
         self._pair = pair
-        self._number = number
+        self._rows = data.many_rows(number)
 
     def transact(self, number: int) -> None:
-        batch = data.rows(self._number, number)
+        batch = self._rows[number % data.SAMPLES]
         connection = self._connection
         connection.register("batch", batch)
         connection.execute("BEGIN")
@@ -125,11 +125,11 @@ class DeltaRs:
 class _DeltaRsClient:
     def __init__(self, tables: Sequence[DeltaTable], number: int) -> None:
         self._tables = tables
-        self._number = number
+        self._rows = data.many_rows(number)
         self._properties = CommitProperties(max_commit_retries=DELTA_RS_RETRIES)
 
     def transact(self, number: int) -> None:
-        batch = data.rows(self._number, number)
+        batch = self._rows[number % data.SAMPLES]
         for table in self._tables:
             write_deltalake(table, batch, mode="append", commit_properties=self._properties)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -36,7 +37,7 @@ class Line:
     name: str
     value: float
     unit: str
-    peer: Mapping[str, float] = field(default_factory=dict)
+    peer: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Report:
@@ -69,7 +70,7 @@ class Report:
             table.add_row(line.name, str(_rounded(line.value)), line.unit, peers, _floor(line))
         Console(stderr=True, width=None if sys.stderr.isatty() else 140).print(table)
 
-    def _peers(self, what: str, load: list[str]) -> dict[str, float]:
+    def _peers(self, what: str, load: list[str]) -> dict[str, float | None]:
         """The peers' closed loop stands beside any load of ours: they have one transaction in flight per connection."""
         kind, _, figure = what.partition("-")
         if figure not in ("p50", "p99", "rate"):
@@ -107,8 +108,10 @@ def _print(line: Mapping[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _rounded(value: float) -> float:
-    """Three significant digits below 1,000, whole numbers above."""
+def _rounded(value: float) -> float | None:
+    """Three significant digits below 1,000, whole numbers above; None where there was nothing to measure."""
+    if math.isnan(value):
+        return None
     return float(f"{value:.3g}") if abs(value) < 1000 else round(value)
 
 

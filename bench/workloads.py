@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from deltalakedb.actions import AddFile
 from tests.pipeline import LakeAddress
 
 from . import data
@@ -31,11 +32,15 @@ class TwoTableAppend:
 
 
 class _Client:
+    """What it stages is made beforehand, but for what no two transactions may share: what is measured is the library."""
+
     def __init__(self, workload: TwoTableAppend, lake: Lake, number: int) -> None:
-        self._kind = workload.kind
         self._pairs = workload.pairs
         self._lake = lake
         self._number = number
+        self._files = f"part-{number:05}-{uuid.uuid4()}"
+        self._statistics = data.many_statistics(number) if workload.kind == "commit" else []
+        self._rows = data.many_rows(number) if workload.kind == "append" else []
 
     def transact(self, number: int) -> None:
         self._staged(number).commit()
@@ -49,15 +54,21 @@ class _Client:
     def _staged(self, number: int) -> Transaction:
         pair = self._pairs[(self._number + number) % len(self._pairs)]
         tx = self._lake.begin()
-        if self._kind == "append":
-            batch = data.rows(self._number, number)
-            for table in pair.tables:
-                tx.stage_table(table, batch)
-        else:
-            statistics = data.statistics(self._number, number)
-            for table in pair.tables:
-                tx.stage_table(table, actions=[_add(statistics)])
+        for table in pair.tables:
+            if self._rows:
+                tx.stage_table(table, self._rows[number % data.SAMPLES])
+            else:
+                tx.stage_table(table, actions=[self._add(number)])
         return tx
+
+    def _add(self, number: int) -> AddFile:
+        return AddFile(
+            path=f"{self._files}-{number}.snappy.parquet",
+            partition_values={},
+            size=1500,
+            modification_time=int(time.time() * 1000),
+            stats=self._statistics[number % data.SAMPLES],
+        )
 
 
 def create_tables(lake: Lake, pairs: tuple[data.Pair, ...]) -> None:
@@ -66,16 +77,3 @@ def create_tables(lake: Lake, pairs: tuple[data.Pair, ...]) -> None:
         with lake.begin() as tx:
             for table in pair.tables:
                 tx.create_table(table, data.SCHEMA)
-
-
-def _add(statistics: str) -> dict[str, Any]:
-    return {
-        "add": {
-            "path": f"part-00000-{uuid.uuid4()}-c000.snappy.parquet",
-            "partitionValues": {},
-            "size": 1500,
-            "modificationTime": int(time.time() * 1000),
-            "dataChange": True,
-            "stats": statistics,
-        }
-    }
