@@ -45,6 +45,8 @@ def path_problem(path: str, partition_columns: Collection[str] = (), *, change_d
     for text in (path, decoded):
         if _FORBIDDEN.search(text):
             return "it has a control character or a backslash in it"
+        if text != text.strip():  # which parsers of URIs take away before they look for a scheme or a slash
+            return "it begins or ends with a space"
         if _SCHEME.match(text):
             return "it has a scheme: paths are relative to the table's folder"
         segments = text.split("/")
@@ -54,7 +56,7 @@ def path_problem(path: str, partition_columns: Collection[str] = (), *, change_d
             return "a segment of it is empty"
         if not _without_dots(segments):
             return "a segment of it is . or .."
-        if _LOG in segments:
+        if _LOG in map(str.lower, segments):
             return f"it leads into {_LOG}"
     # A file name may well have %2F in it (partition values are escaped twice), but no reader may climb by it.
     again = unquote_to_bytes(decoded).decode("utf-8", "replace").replace("\\", "/")
@@ -73,4 +75,5 @@ def _may_begin_with(first: str, decoded: str, partition_columns: Collection[str]
 
 
 def _without_dots(segments: list[str]) -> bool:
-    return "." not in segments and ".." not in segments
+    """Whether no segment is `.` or `..`, also where dots and spaces at the end of a name do not count."""
+    return all(not segment or segment.strip(" .") for segment in segments)
