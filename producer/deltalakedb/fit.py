@@ -40,8 +40,12 @@ class Fit:
         self._steps = self._compile(source, table)
         self.sources = tuple(source.field(index).name for index, _ in self._steps if index is not None)
         """The columns of `source` that are used."""
+        nothing = all(convert is None for _, convert in self._steps)
+        self._as_is = nothing and source.equals(self.schema) and all(column.nullable for column in self._columns)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self._as_is:
+            return batch
         if not self._columns:
             empty: Any = pa.nulls(batch.num_rows, pa.struct([]))
             return pa.RecordBatch.from_struct_array(empty)

@@ -33,6 +33,7 @@ BUFFER_BYTES: Final = 128 * 1024 * 1024
 """Arrow bytes of rows kept at once, over all partitions."""
 OPEN_FILES: Final = 32
 """Large files that are written at once; with more partitions than that the oldest is closed."""
+_SMALL_BYTES: Final = 1024 * 1024
 _FITS: Final = 8  # different Arrow schemas of incoming data that are remembered per table
 _FEW_ROWS: Final = 1_000
 """Below this a dictionary costs more than it saves."""
@@ -176,7 +177,9 @@ class TableWriter:
             file = self._open.get(key)
             if file is None:
                 file = self._open[key] = _File()
-            size = rows.nbytes
+            size = rows.get_total_buffer_size()
+            if size > _SMALL_BYTES:
+                size = rows.nbytes  # exact for slices of something larger, and slower to find out
             file.batches.append(rows)
             file.buffered += size
             self._buffered += size
@@ -241,6 +244,7 @@ class TableWriter:
             compression=self._shape.codec,
             use_dictionary=sum(batch.num_rows for batch in file.batches) >= _FEW_ROWS,
             store_decimal_as_integer=True,
+            store_schema=False,  # Arrow's own types: every reader goes by the table's
         )
 
     def _write_group(self, file: _File) -> None:
