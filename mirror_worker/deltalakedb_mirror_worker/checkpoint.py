@@ -25,6 +25,7 @@ from . import last_checkpoint, properties
 from .checkpoint_rows import ADD_COLUMNS, adds, heading, removes, schema
 from .places import Place
 from .publish import log_folder, log_path
+from .wide import same_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -144,17 +145,7 @@ def _put(place: Place, path: str, file: Path) -> bool:
         raise TxnLogObjectStoreError(
             f"no trustworthy answer to putting {path!r} in {place.store.root}, and it is not there"
         ) from None
-    return _same(there, file)
-
-
-def _same(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as left, other.open("rb") as right:
-        while chunk := left.read(1 << 20):
-            if chunk != right.read(len(chunk)):
-                return False
-    return True
+    return same_bytes(there, file)
 
 
 def _name(place: Place, built: Built) -> bool:

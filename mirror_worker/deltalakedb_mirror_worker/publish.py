@@ -8,6 +8,7 @@ and "exists" may mean that our own put was stored before its answer was lost.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from deltalakedb.objectstore import NewObject, ObjectStore, Put
 
 logger = logging.getLogger(__name__)
 
+_NAME = re.compile(r"(\d{20})\.json")
 _SHOWN = 120
 """Characters of a foreign field that a message shows."""
 
@@ -50,6 +52,16 @@ def log_path(folder: str, version: int) -> str:
 def log_folder(folder: str) -> str:
     """Path of a table's `_delta_log`, with the slash behind."""
     return f"{folder}/_delta_log/" if folder else "_delta_log/"
+
+
+def listed_version(store: ObjectStore, folder: str, first: int) -> int | None:
+    """The lowest version from `first` on that a listing shows, ours or not; None: there is none."""
+    before = log_path(folder, first - 1) if first > 0 else ""
+    for found in store.list(log_folder(folder), start_after=before):
+        name = _NAME.fullmatch(found.path.rsplit("/", 1)[1])
+        if name is not None and int(name[1]) >= first:
+            return int(name[1])
+    return None
 
 
 def publish(store: ObjectStore, folder: str, commits: Sequence[Rendered]) -> Published:

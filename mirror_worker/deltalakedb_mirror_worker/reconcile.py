@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 
 from deltalakedb.catalog import Catalog, MirrorProgress
@@ -12,7 +11,7 @@ from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
 
 from . import status
 from .places import Place, Places
-from .publish import foreign_commit, is_there, log_folder, log_path
+from .publish import foreign_commit, is_there, listed_version, log_path
 from .repair import rendered, repair
 from .status import MirrorState, StatusUpdate
 
@@ -22,7 +21,6 @@ NEWEST = 256
 """Versions below the newest published one that every round looks at."""
 WINDOW = 1_024
 """Older versions that a round looks at besides; the next round goes on where it ended."""
-_NAME = re.compile(r"\d{20}\.json")
 
 
 class Reconciler:
@@ -77,25 +75,21 @@ class Reconciler:
 
     def _refuse_foreign_version(self, place: Place, table: MirrorProgress) -> None:
         """Nobody has a version that SQL does not have."""
-        for found in place.store.list(log_folder(place.folder), start_after=log_path(place.folder, table.version)):
-            if not _NAME.fullmatch(found.path.rsplit("/", 1)[1]):
-                continue
-            with self._pool.connection() as db:
-                head = Catalog(db).table(table_id=table.table_id).version
-            # Meanwhile it may have been committed, and published by another worker.
-            if found.path <= log_path(place.folder, head):
-                return
-            there = place.store.get(found.path)
-            if there is not None:
-                raise foreign_commit(f"{place.store.root}/{found.path}", there.data, "no version of this lake")
+        version = listed_version(place.store, place.folder, table.version + 1)
+        if version is None:
             return
+        with self._pool.connection() as db:
+            (head,) = db.query("SELECT version FROM dl_table_heads WHERE table_no = ?", [table.table_no])[0]
+        # Meanwhile it may have been committed, and published by another worker.
+        path = log_path(place.folder, version)
+        there = place.store.get(path) if version > head else None
+        if there is not None:
+            raise foreign_commit(f"{place.store.root}/{path}", there.data, "no version of this lake")
 
     def _newest_is_ours(self, place: Place, table: MirrorProgress) -> bool:
-        if table.version < 0:
-            return True
         with self._pool.connection() as db, db.snapshot():
-            versions = Catalog(db).versions([(table.table_no, table.version, table.version)])
-        return all(is_there(place.store, place.folder, rendered(version)) for version in versions)
+            (version,) = Catalog(db).versions([(table.table_no, table.version, table.version)])
+        return is_there(place.store, place.folder, rendered(version))
 
     def _record(self, table: MirrorProgress, state: MirrorState, told: str | None) -> None:
         assert table.status is not None

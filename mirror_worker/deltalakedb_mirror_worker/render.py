@@ -6,38 +6,38 @@ of different releases would call each other's files foreign: what should be writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from deltalakedb.actions import as_json
+from deltalakedb.actions import AddFile, RemoveFile, as_json
 from deltalakedb.catalog import VersionActions, VersionRow
 from deltalakedb.errors import TxnLogMirrorError
 
 _encode = msgspec.json.Encoder().encode
 
-Renderer = Callable[[VersionActions], Iterator[bytes]]
-"""From a version to its lines, each with its line end."""
+Renderer = Callable[[VersionActions, Iterable[RemoveFile], Iterable[AddFile]], Iterator[bytes]]
+"""From a version, its removes and its adds to its lines, each with its line end."""
 
 
 def render(version: VersionActions) -> bytes:
     """The log file of one version. Raises `TxnLogMirrorError` for a renderer that this release does not have."""
-    return b"".join(lines(version))
+    return b"".join(lines(version, version.removes, version.adds))
 
 
-def lines(version: VersionActions) -> Iterator[bytes]:
-    """The same, line by line: a version may have more actions than should be held twice."""
+def lines(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
+    """The same line by line, with removes and adds from elsewhere: there may be more than should be held at once."""
     renderer = RENDERERS.get(version.row.render_version)
     if renderer is None:
         raise TxnLogMirrorError(
             f"version {version.row.version} is to be rendered by renderer {version.row.render_version}, which this "
             "release does not have: run a mirror worker of the release that committed it, or a newer one"
         )
-    return renderer(version)
+    return renderer(version, removes, adds)
 
 
-def _version_1(version: VersionActions) -> Iterator[bytes]:
+def _version_1(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
     """commitInfo, protocol, metaData, txn, domainMetadata, remove, add, cdc, others; absent fields are left out.
 
     Actions that have a number in SQL stay in its order; txns and domains have none and are sorted here, because
@@ -52,9 +52,9 @@ def _version_1(version: VersionActions) -> Iterator[bytes]:
         yield _line("txn", as_json("txn", txn))
     for domain in sorted(version.domains, key=lambda domain: domain.domain):
         yield _line("domainMetadata", as_json("domainMetadata", domain))
-    for remove in version.removes:
+    for remove in removes:
         yield _line("remove", as_json("remove", remove))
-    for add in version.adds:
+    for add in adds:
         yield _line("add", as_json("add", add))
     for cdc in version.cdc:
         yield _line("cdc", as_json("cdc", cdc))

@@ -12,6 +12,7 @@ from deltalakedb.database import Pool
 from .places import Place
 from .publish import Rendered, log_folder, log_path, publish
 from .render import render
+from .wide import WIDE_ACTIONS, publish_wide
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,18 @@ def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> in
     for start in range(0, len(missing), _AT_ONCE):
         some = missing[start : start + _AT_ONCE]
         with pool.connection() as db, db.snapshot():
-            versions = Catalog(db).versions([(table_no, v, v) for v in some])
-        for version in versions:
-            published = publish(place.store, place.folder, [rendered(version)])
-            if published.error is not None:
-                raise published.error
+            catalog = Catalog(db)
+            bare = catalog.versions([(table_no, v, v) for v in some], files=False)
+            wide = {v.row.version for v in bare if v.row.added_files + v.row.removed_files > WIDE_ACTIONS}
+            whole = catalog.versions([(table_no, v, v) for v in some if v not in wide])
+        small = {version.row.version: version for version in whole}
+        for version in some:
+            if version in wide:
+                publish_wide(pool, place, table_no, version)
+            elif version in small:
+                published = publish(place.store, place.folder, [rendered(small[version])])
+                if published.error is not None:
+                    raise published.error
     if missing:
         logger.warning(
             "%s published versions of %s/%s were gone (the first is %s) and are there again",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from deltalakedb.catalog import MirrorProgress, Range
 
@@ -17,11 +17,22 @@ class Slice:
     last: int
     unseen: bool
     """Whether it has yet to be seen that the version before the first is in its place and ours."""
+    wide: bool = False
+    """Whether it is one version with more actions than should be held at once."""
+    before_wide: bool = False
+    """Whether the version before the first is, and is to be looked at."""
 
     @property
-    def rows(self) -> Range:
-        """The versions to read: with the one before the first, where that is needed."""
+    def span(self) -> Range:
+        """The versions that it is about, with the one before the first where that is to be looked at."""
         return (self.table.table_no, self.first - self.unseen, self.last)
+
+    @property
+    def rows(self) -> Range | None:
+        """The versions to read as a whole; None: there are none."""
+        first = self.first - (self.unseen and not self.before_wide)
+        last = self.first - 1 if self.wide else self.last
+        return (self.table.table_no, first, last) if last >= first else None
 
 
 def wanted(table: MirrorProgress, seen: int | None, versions: int) -> Slice:
@@ -41,24 +52,32 @@ def wanted(table: MirrorProgress, seen: int | None, versions: int) -> Slice:
     )
 
 
-def within(slices: Sequence[Slice], sizes: dict[tuple[int, int], int], actions: int) -> list[Slice]:
-    """`slices` cut so that together they hold at most so many file actions, but at least one version of the first.
+def within(slices: Sequence[Slice], sizes: Mapping[tuple[int, int], int], *, actions: int, wide: int) -> list[Slice]:
+    """`slices` cut so that together they hold about so many file actions, but at least one version.
 
-    `sizes` has the number of file actions by (table_no, version). Slices that get nothing are left out.
+    `sizes` has the number of file actions by (table_no, version). A version of more than `wide` actions is a slice of
+    its own, and holds none, as it is never read as a whole. Slices that get nothing are left out.
     """
     taken: list[Slice] = []
     total = 0
     for each in slices:
-        last = each.first - 1
-        total += sizes.get((each.table.table_no, last), 0) if each.unseen else 0
-        while last < each.last:
-            size = sizes.get((each.table.table_no, last + 1), 0)
-            if total + size > actions and (taken or last >= each.first):
-                break
-            total += size
-            last += 1
-        if last >= each.first:
-            taken.append(Slice(table=each.table, first=each.first, last=last, unseen=each.unseen))
         if total >= actions:
             break
+
+        def size(version: int, table_no: int = each.table.table_no) -> int:
+            return sizes.get((table_no, version), 0)
+
+        seen_wide = each.unseen and size(each.first - 1) > wide
+        if size(each.first) > wide:
+            taken.append(replace(each, last=each.first, wide=True, before_wide=seen_wide))
+            continue
+        total += size(each.first - 1) if each.unseen and not seen_wide else 0
+        last = each.first - 1
+        while last < each.last and size(last + 1) <= wide:
+            if total + size(last + 1) > actions and (taken or last >= each.first):
+                break
+            last += 1
+            total += size(last)
+        if last >= each.first:
+            taken.append(replace(each, last=last, before_wide=seen_wide))
     return taken

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
-from deltalakedb.catalog import Catalog, MirrorProgress, VersionActions
+from deltalakedb.catalog import Catalog, MirrorProgress, Range, VersionActions
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
 from deltalakedb.objectstore import ObjectStore
@@ -22,20 +22,25 @@ from deltalakedb.objectstore.identity import claim_root, foreign_log, log_object
 
 from . import status
 from .places import Place, Places
-from .publish import Published, Rendered, is_there, publish
+from .publish import Published, Rendered, is_there, listed_version, publish
 from .repair import rendered, repair
 from .slices import Slice, wanted, within
 from .status import MirrorState, StatusUpdate
 from .threads import Threads
+from .wide import WIDE_ACTIONS, is_wide_there, publish_wide
 
 logger = logging.getLogger(__name__)
 
 SLICE_VERSIONS = 128
 """Versions of one table that a step publishes at most."""
+SPANS = 100
+"""Tables per statement that asks for sizes."""
 STEP_ACTIONS = 20_000
 """File actions that a step holds at most (but at least one version)."""
 PATIENCE_SECONDS = 1.0
-"""How long a step waits for its slowest table."""
+"""How long a step waits for the slowest table that it began with."""
+LEFT_SECONDS = 0.1
+"""How long it waits for those that an earlier step began with, if it has nothing else to do."""
 CLOSE_SECONDS = 3.0
 ALARM_ATTEMPTS = 5
 """Failures in a row from which the log says it as an error."""
@@ -66,13 +71,17 @@ class Progress:
 class _Job:
     """Versions of one table on their way."""
 
-    table: MirrorProgress
-    first: int
+    slice: Slice
     before: Rendered | None = None
-    """The version before the first, where it has yet to be seen that it is in its place."""
+    """The version before the first, where it has yet to be seen that it is in its place, unless it is wide."""
     commits: list[Rendered] = field(default_factory=list)
+    """Empty for a wide version."""
     error: TxnLogError | None = None
     """What kept further versions from being rendered."""
+
+    @property
+    def table(self) -> MirrorProgress:
+        return self.slice.table
 
 
 class Mirror:
@@ -134,11 +143,11 @@ class Mirror:
                 return Progress(published=0, versions_behind=0, seconds_behind=0.0, failed=0, fenced=0, more=False)
             behind = self._behind(db, catalog)
             jobs, more = self._read(db, catalog, [table for table in behind if self._free(table)])
-        for job in jobs:
-            future = self._threads.submit(_publish, self._pool, places, job)
-            self._running[job.table.table_no] = (job, future)
-        if self._running:
-            wait([future for _, future in self._running.values()], PATIENCE_SECONDS)
+        left = [future for _, future in self._running.values()]
+        begun = [self._threads.submit(_publish, self._pool, places, job) for job in jobs]
+        self._running |= {job.table.table_no: (job, future) for job, future in zip(jobs, begun, strict=True)}
+        if begun or left:
+            wait(begun or left, PATIENCE_SECONDS if begun else LEFT_SECONDS)
         return self._collect(behind, more=more)
 
     def close(self) -> None:
@@ -174,22 +183,19 @@ class Mirror:
         turned = [*tables[self._turn :], *tables[: self._turn]]
         full = [wanted(table, self._seen.get(table.table_no), SLICE_VERSIONS) for table in turned]
         missing = [each for each in full if each.last >= each.first]
-        jobs = [_Job(table=each.table, first=each.first) for each in full if each.last < each.first]
+        # Published already, and not recorded.
+        jobs = [_Job(slice=each) for each in full if each.last < each.first]
         if missing:
             with db.snapshot():
-                sizes = db.query(
-                    "SELECT a.table_no, a.version, a.added_files + a.removed_files "
-                    "FROM ROWS(?) AS w (table_no BIGINT, first BIGINT, last BIGINT) CROSS JOIN dl_table_versions a "
-                    "WHERE a.table_no = w.table_no AND a.version BETWEEN w.first AND w.last",
-                    [[each.rows for each in missing]],
-                )
-                taken = within(missing, {(table, version): size for table, version, size in sizes}, STEP_ACTIONS)
-                versions = catalog.versions([each.rows for each in taken])
+                sizes = _sizes(db, [each.span for each in missing])
+                taken = within(missing, sizes, actions=STEP_ACTIONS, wide=WIDE_ACTIONS)
+                versions = catalog.versions([each.rows for each in taken if each.rows is not None])
             by_table: dict[int, list[VersionActions]] = {}
             for version in versions:
                 by_table.setdefault(version.row.table_no, []).append(version)
             jobs += [_job(each, by_table.get(each.table.table_no, [])) for each in taken]
-        return jobs, sum(each.table.version - each.first + 1 for each in missing) > sum(len(j.commits) for j in jobs)
+        begun = sum(job.slice.last - job.slice.first + 1 for job in jobs)
+        return jobs, sum(each.table.version - each.first + 1 for each in missing) > begun
 
     def _collect(self, behind: Sequence[MirrorProgress], *, more: bool) -> Progress:
         """Take in the jobs that are done, and record them in one SQL transaction."""
@@ -200,7 +206,7 @@ class Mirror:
                 status.write(db, self._target, updates, _now_ms())
             for (job, future), update in zip(done, updates, strict=True):
                 # After an error it may be that nothing at all could be seen, the version before the first included.
-                if job.before is None or future.result().error is None or future.result().done:
+                if not job.slice.unseen or future.result().error is None or future.result().done:
                     self._seen[update.table_no] = update.mirrored
                 del self._running[update.table_no]
             self._on_published({update.table_no: update.mirrored for update in updates})
@@ -222,13 +228,13 @@ class Mirror:
             seconds_behind=ages / 1000,
             failed=failed,
             fenced=fenced,
-            more=more and any(published.values()),
+            more=(more and any(published.values())) or bool(self._running),
         )
 
     def _update(self, job: _Job, published: Published) -> StatusUpdate:
         """What one job means for the table: its new status, and when it is tried again."""
         table = job.table
-        mirrored = job.first - 1 + published.done
+        mirrored = job.slice.first - 1 + published.done
         error = published.error or job.error
         if error is None:
             self._not_before.pop(table.table_no, None)
@@ -258,9 +264,25 @@ class Mirror:
         )
 
 
+def _sizes(db: Database, spans: Sequence[Range]) -> dict[tuple[int, int], int]:
+    """File actions by (table_no, version)."""
+    branch = (
+        "SELECT v.table_no, v.version, v.added_files + v.removed_files FROM dl_table_versions v "
+        "WHERE v.table_no = ? AND v.version BETWEEN ? AND ?"
+    )
+    sizes: dict[tuple[int, int], int] = {}
+    for start in range(0, len(spans), SPANS):
+        some = spans[start : start + SPANS]
+        rows = db.query(" UNION ALL ".join([branch] * len(some)), [bound for span in some for bound in span])
+        sizes.update({(table_no, version): size for table_no, version, size in rows})
+    return sizes
+
+
 def _job(each: Slice, versions: Sequence[VersionActions]) -> _Job:
     """Render a slice. What cannot be rendered ends it: the versions before it are published all the same."""
-    job = _Job(table=each.table, first=each.first)
+    job = _Job(slice=each)
+    if each.rows is None:
+        return job
     _, first, last = each.rows
     for expected, version in zip(range(first, last + 1), versions, strict=False):
         try:
@@ -279,21 +301,30 @@ def _job(each: Slice, versions: Sequence[VersionActions]) -> _Job:
             job.before = commit
         else:
             job.commits.append(commit)
-    if not job.commits:
+    if not job.commits and not each.wide:
         job.error = TxnLogMirrorError(f"SQL has no version {each.first} of a table whose head is {each.table.version}")
     return job
 
 
 def _publish(pool: Pool, places: Places, job: _Job) -> Published:
     """Publish one table's versions; runs in a thread of its own."""
+    each = job.slice
+    table_no = job.table.table_no
     try:
         place = places.of(job.table.location)
-        if job.before is not None and not is_there(place.store, place.folder, job.before):
+        if each.before_wide:
+            before = is_wide_there(pool, place, table_no, each.first - 1)
+        else:
+            before = job.before is None or is_there(place.store, place.folder, job.before)
+        if not before:
             publish_from = job.table.status.publish_from if job.table.status is not None else 0
-            repair(pool, place, job.table.table_no, publish_from, job.before.version)
-        if job.first == 0 and job.commits:
-            _refuse_foreign_log(place, job)
-        return publish(place.store, place.folder, job.commits)
+            repair(pool, place, table_no, publish_from, each.first - 1)
+        if each.first == 0:
+            _refuse_foreign_log(place, job.table.name)
+        if not each.wide:
+            return publish(place.store, place.folder, job.commits)
+        publish_wide(pool, place, table_no, each.first)
+        return Published(1, None)
     except TxnLogError as error:
         return Published(0, error)
     except Exception as error:
@@ -301,11 +332,11 @@ def _publish(pool: Pool, places: Places, job: _Job) -> Published:
         return Published(0, TxnLogMirrorError(f"{type(error).__name__} while publishing: {error}"))
 
 
-def _refuse_foreign_log(place: Place, job: _Job) -> None:
-    """A table of ours begins in an empty `_delta_log`, or in one that we began."""
+def _refuse_foreign_log(place: Place, table: str) -> None:
+    """A table of ours begins in an empty `_delta_log`, or in one that has a version 0, which is then compared."""
     found = log_object(place.store, place.folder)
-    if found is not None and not is_there(place.store, place.folder, job.commits[0]):
-        raise TxnLogTableFencedError(str(foreign_log(place.store, found, job.table.name)))
+    if found is not None and listed_version(place.store, place.folder, 0) != 0:
+        raise TxnLogTableFencedError(str(foreign_log(place.store, found, table)))
 
 
 def _mirrored(table: MirrorProgress) -> int:

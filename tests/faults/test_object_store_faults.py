@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -211,13 +212,17 @@ def test_a_root_that_was_removed_is_made_again(tmp_path: Path) -> None:
 
 def test_the_time_of_a_local_file_is_the_one_given(tmp_path: Path) -> None:
     """Readers that travel by file time find the commit's own time."""
-    store = open_object_store(str(tmp_path))
+    store = open_object_store(str(tmp_path / "root"))
+    source = tmp_path / "source"
+    source.write_bytes(b"")
+    os.utime(source, (7, 7))
     store.put_if_absent([NewObject("x", b"", 1_234_567_890_123)])
+    store.put_file_if_absent("y", source)
     found = store.get("x")
 
     assert found is not None
     assert found.time_ms == 1_234_567_890_123
-    assert [info.time_ms for info in store.list("")] == [1_234_567_890_123]
+    assert [info.time_ms for info in store.list("")] == [1_234_567_890_123, 7_000]
 
 
 def test_symbolic_links_below_the_root_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from deltalakedb_mirror_worker.publish import log_path
 from deltalakedb_mirror_worker.reconcile import Reconciler
 from deltalakedb_mirror_worker.step import Mirror
 from tests.fix_s3 import S3Bucket
-from tests.lakes import FilledLake, add, append, create
+from tests.lakes import FilledLake, add, append, create, remove
 from tests.mirrors import MakeMirror, Root, log_files, progress_of, publish_all, unpublished
 from tests.s3_proxy import CUT_AFTER, CUT_BEFORE, Fault, S3Proxy
 
@@ -272,6 +272,53 @@ def test_no_secret_is_recorded(lake: FilledLake, pool: Pool, root: Root) -> None
     assert status is not None
     assert "cannot open" in (status.last_error or "")
     assert "canary" not in (status.last_error or "")
+
+
+@pytest.fixture
+def wide_from_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version with more than three files is wide."""
+    for module in ("step", "repair", "wide"):
+        monkeypatch.setattr(f"deltalakedb_mirror_worker.{module}.WIDE_ACTIONS", 3)
+
+
+@pytest.mark.usefixtures("wide_from_three")
+def test_wide_versions_are_published_like_others(lake: FilledLake, make_mirror: MakeMirror, pool: Pool) -> None:
+    """Streamed through a file they have the same bytes and times, are recognised, and come back when they are gone."""
+    files = [add(f"part-{n}", rows=n) for n in range(40)]
+    lake.commit(create("t", *files[:10]), create("u", files[0]))
+    lake.commit(append("t", files[10]), append("u", *files[10:20]))
+    lake.commit(remove("t", *files[:5]))
+    first = publish_all(make_mirror())
+    lake.commit(append("t", *files[20:40]), append("u", files[20]))
+    lake.objects.delete([log_path("t", n) for n in (0, 2)])
+    second = publish_all(make_mirror())
+
+    assert (first.published, first.fenced, first.versions_behind) == (5, 0, 0)
+    assert (second.published, second.fenced, second.versions_behind) == (2, 0, 0)
+    assert unpublished(pool, lake.objects, ["t", "u"]) == {}
+    if lake.root.startswith("file:"):
+        found = lake.objects.get(log_path("t", 3))
+        assert found is not None
+        assert found.time_ms == progress_of(pool, "t").time_ms
+
+
+@pytest.mark.usefixtures("wide_from_three")
+def test_a_wide_version_meets_a_stranger_like_others(lake: FilledLake, make_mirror: MakeMirror, pool: Pool) -> None:
+    """A foreign commit in its place fences the table; our own in other bytes does not."""
+    files = [add(f"part-{n}") for n in range(10)]
+    lake.commit(create("t"), create("u"))
+    lake.commit(append("t", *files), append("u", *files))
+    publish_all(make_mirror())
+    for name in ("t", "u"):
+        found = lake.objects.get(log_path(name, 1))
+        assert found is not None
+        lake.objects.delete([log_path(name, 1)])
+        foreign(lake, name, 1, FOREIGN if name == "t" else found.data.replace(b'"add":{', b'"add": {'))
+    lake.commit(append("t", add("x")), append("u", add("x")))
+    publish_all(make_mirror())
+    states = {name: progress_of(pool, name).status for name in ("t", "u")}
+
+    assert {name: status and status.state for name, status in states.items()} == {"t": "FENCED", "u": "SUCCEEDED"}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -69,11 +69,27 @@ def test_a_step_takes_at_least_one_version_and_never_much_more_than_it_may() -> 
     """A huge version goes alone; small ones share a step until it is full."""
     slices = [wanted(table(n, version=5, mirrored=-1), None, 100) for n in (1, 2, 3)]
     sizes = {(n, v): 1 for n in (1, 2, 3) for v in range(6)} | {(1, 0): 1_000}
-    alone = within(slices, sizes, 10)
-    shared = within(slices[1:], sizes, 8)
+    alone = within(slices, sizes, actions=10, wide=5_000)
+    shared = within(slices[1:], sizes, actions=8, wide=5_000)
 
     assert [(s.table.table_no, s.first, s.last) for s in alone] == [(1, 0, 0)]
     assert [(s.table.table_no, s.first, s.last) for s in shared] == [(2, 0, 5), (3, 0, 1)]
+
+
+def test_a_wide_version_is_a_slice_of_its_own_and_takes_no_room() -> None:
+    """It ends the slice before it, is never read as a whole, not even to be looked at, and others share the step."""
+    tables = [table(1, version=9, mirrored=3), table(2, version=9, mirrored=3), table(3, version=9, mirrored=3)]
+    slices = [wanted(each, None, 100) for each in tables]
+    sizes = {(n, v): 1 for n in (1, 2, 3) for v in range(10)} | {(1, 4): 900, (2, 7): 900, (3, 3): 900}
+    taken = within(slices, sizes, actions=100, wide=500)
+
+    assert [(s.first, s.last, s.wide, s.before_wide) for s in taken] == [
+        (4, 4, True, False),
+        (4, 6, False, False),
+        (4, 9, False, True),
+    ]
+    assert [s.rows for s in taken] == [(1, 3, 3), (2, 3, 6), (3, 4, 9)]
+    assert [s.span for s in taken] == [(1, 3, 4), (2, 3, 6), (3, 3, 9)]
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 60))
@@ -81,7 +97,7 @@ def test_steps_make_progress_within_their_bound(sizes: list[list[int]], actions:
     """Whatever the sizes: something is taken, in order, and more than the bound only if it is one version."""
     slices = [wanted(table(n, version=len(each) - 1, mirrored=-1), None, 100) for n, each in enumerate(sizes)]
     known = {(n, v): size for n, each in enumerate(sizes) for v, size in enumerate(each)}
-    taken = within(slices, known, actions)
+    taken = within(slices, known, actions=actions, wide=1_000)
     versions = [(s.table.table_no, v) for s in taken for v in range(s.first, s.last + 1)]
 
     assert versions

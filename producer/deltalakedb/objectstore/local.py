@@ -129,6 +129,8 @@ class LocalStore:
             staged.append(file)
             with open(source, "rb") as origin, open(file.descriptor, "wb", closefd=False) as copy:
                 shutil.copyfileobj(origin, copy, 1 << 20)
+                time_ns = os.fstat(origin.fileno()).st_mtime_ns
+            os.utime(file.descriptor, ns=(time_ns, time_ns))
             _flush([file.descriptor])
             return self._link(staged)[0]
         except OSError as error:

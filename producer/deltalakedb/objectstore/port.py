@@ -79,7 +79,10 @@ class ObjectStore(Protocol):
         ...
 
     def put_file_if_absent(self, path: str, source: Path) -> Put:
-        """As `put_if_absent` for one large object whose bytes are in a local file; the file is not kept open."""
+        """As `put_if_absent` for one large object whose bytes are in a local file; the file is not kept open.
+
+        The file's modification time becomes the object's where the store allows that.
+        """
         ...
 
     def download(self, path: str, target: Path) -> None:
