@@ -35,9 +35,9 @@ demo: $(if $(wildcard $(TEST)),$(TEST),$(DEMO)) $(PROJECT)
 # What is measured runs by itself, after everything else; ARGS, such as a file's name, asks for one run of just that.
 test: tools $(TEST) $(PROJECT) services
 ifdef ARGS
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/pytest -n $(WORKERS) $(ARGS)
 else
-	@$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup -m "not performance"
+	@$(VENV)/bin/pytest -n $(WORKERS) -m "not performance"
 	@$(VENV)/bin/pytest -m performance
 endif
 

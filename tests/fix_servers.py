@@ -42,12 +42,25 @@ def pytest_configure_node(node: _Node) -> None:
     node.workerinput["servers"] = tuple(stash[_LENT].host)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps what needs Spark in one process: a second one would cost as much memory and start-up again."""
-    for item in items:
-        if "spark" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("spark"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Which process of a parallel run gets a test: see `scope`."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(nodeid)
+
+    return Together(config, log)
+
+
+def scope(nodeid: str) -> str:
+    """Tests of one scope run in one process: all with Spark in their name, because a second Spark costs as much memory
+    and start-up again, and integration tests of one file, which share their lake. Others go wherever there is room."""
+    file = nodeid.split("::")[0]
+    if "spark" in nodeid:
+        return "spark"
+    return file if file.startswith("tests/integration/") else nodeid
 
 
 @pytest.hookimpl(wrapper=True)

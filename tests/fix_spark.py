@@ -23,7 +23,7 @@ def pytest_report_header() -> str:
 def spark(servers: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A session that reads Delta tables by path, local or ``s3a://`` in any ``s3_bucket``.
 
-    Its tests share one process of a parallel run.  It must not write a table that others write.
+    Its tests have Spark in their names and so share one process.  It must not write a table that others write.
     """
     session = local_spark.session(tmp_path_factory.mktemp("spark"), servers.s3())
     yield session

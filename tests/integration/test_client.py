@@ -25,8 +25,6 @@ from deltalakedb.delta_types import StructField, StructType, schema_json
 from tests.pipeline import LakeAddress, embedded, on_servers
 from tests.services.run import Addresses
 
-pytestmark = pytest.mark.xdist_group("client")
-
 UTC = dt.UTC
 ROWS = pa.table({"id": [1, 2, 3], "name": ["one", None, "three"]})
 WRITE_SERIALIZABLE = {"delta.isolationLevel": "WriteSerializable"}

@@ -57,7 +57,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_services_killed_under_load(
+def test_services_killed_under_load_and_read_by_spark_too(
     lake: deltalakedb.Lake,
     environment: dict[str, str],
     s3_bucket: S3Bucket,

@@ -116,7 +116,7 @@ def test_s3_keeps_what_it_stored_over_sigkill(s3_server: VersityGateway) -> None
     assert s3_server.address.client().get_object(Bucket="bucket", Key="key")["Body"].read() == b"value"
 
 
-def test_all_readers_read_a_local_table(
+def test_spark_and_all_readers_read_a_local_table(
     tmp_path: Path, spark: SparkSession, duckdb_connection: duckdb.DuckDBPyConnection
 ) -> None:
     """Spark, DuckDB, Polars and delta-rs return the same rows of a Delta table on disk."""
@@ -129,7 +129,7 @@ def test_all_readers_read_a_local_table(
     assert DeltaTable(table).to_pyarrow_table().sort_by("id").to_pylist() == ROWS
 
 
-def test_all_readers_read_a_table_on_s3(
+def test_spark_and_all_readers_read_a_table_on_s3(
     s3_bucket: S3Bucket,
     spark: SparkSession,
     duckdb_connection: duckdb.DuckDBPyConnection,

@@ -16,7 +16,7 @@ from deltalakedb.actions import AddFile
 from tests.pipeline import Pipeline, on_servers
 from tests.services.run import Addresses
 
-pytestmark = [pytest.mark.performance, pytest.mark.xdist_group("performance")]
+pytestmark = pytest.mark.performance
 
 COMMITS = 100
 ROWS = pa.table(
