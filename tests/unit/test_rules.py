@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+
+from deltalakedb.errors import TxnLogHaltedError
+from deltalakedb_committer.features import READER_FEATURES
+from deltalakedb_committer.json_limits import json_problem, repeats_a_key
+from deltalakedb_committer.needs import Needs
+from deltalakedb_committer.refusal import SHOWN, shown
+from deltalakedb_committer.rules import rules
+from tests.model_lake import ModelLake
+from tests.works import append, relaxed
+
+
+def test_rule_sets_have_numbers() -> None:
+    """The second allows a hundred tables in a transaction, and is the first in all else."""
+    first, second = rules(1), rules(2)
+
+    assert (first.max_tables, second.max_tables) == (10, 100)
+    differ = {name for name in first.__dataclass_fields__ if getattr(first, name) != getattr(second, name)}
+    assert differ == {"number", "max_tables"}
+
+
+def test_an_unknown_rule_set_halts() -> None:
+    """The message says what to run."""
+    with pytest.raises(TxnLogHaltedError, match="run the release") as halted:
+        rules(3)
+
+    assert halted.value.state == "UNKNOWN_RULE_SET"
+
+
+def test_features_concern_readers_or_writers() -> None:
+    """A feature is written as one of the two, as Delta has it."""
+    found = rules(1)
+
+    assert found.reader_features <= READER_FEATURES
+    assert not found.writer_features & READER_FEATURES
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("[" * 5 + "]" * 5, True),
+        ("[" * 6 + "]" * 6, False),
+        ("[[],[],[],[],[],[]]", True),
+        ('{"a":{"b":[{"c":[[1]]}]}}', False),
+        ('["[[[[[[[[", "\\"[[[[[["]', True),
+        ("x" * 100, True),
+        ("x" * 101, False),
+        ("é" * 51, False),
+    ],
+)
+def test_json_is_bounded_before_it_is_parsed(text: str, fits: bool) -> None:
+    """Bytes, and nesting outside of texts."""
+    assert (json_problem(text, 100, 5) is None) == fits
+
+
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [('{"a":1,"b":{"a":2}}', False), ('{"a":1,"a":1}', True), ('[{"x":{"a":1,"a":2}}]', True), ("5", False)],
+)
+def test_keys_that_come_twice_are_found(text: str, repeats: bool) -> None:
+    """At any depth."""
+    assert repeats_a_key(text) == repeats
+
+
+def test_values_are_shown_short_and_quoted() -> None:
+    """In messages that are logged and stored."""
+    assert shown("a\nb") == "'a\\nb'"
+    assert len(shown("x" * 10_000)) == SHOWN
+    assert shown(None) == "None"
+
+
+def test_a_state_forgets_what_was_loaded_for_single_events() -> None:
+    """Heads stay, and nothing else of the tables that were touched."""
+    lake = ModelLake()
+    lake.commit(relaxed())
+    lake.commit(append("a"))
+    state = lake.load(Needs())
+    table = state.tables[1]
+    lake._load_table(table, {"a"}, 0, {0}, set())
+    state.touch(table)
+
+    state.forget()
+
+    assert (table.version, table.loaded, table.metadata is not None) == (1, True, True)
+    assert (table.files, table.vectors, table.winners, table.winners_since) == ({}, {}, [], None)
+    assert (table.past_metadata, table.txns, state.touched, state.decided) == ({}, {}, set(), {})
