@@ -7,7 +7,7 @@ from deltalakedb.events import AppTransaction, Outcome
 
 from .decisions import Accepted, Answer, Commit, Decision, Nothing, Rejection, Staged, TableChange
 from .file_rest import ADD_REST, split_rest
-from .rows import as_json
+from .file_rows import as_json
 from .state import Decided, LiveFile, State, TableTxn, Winner
 
 

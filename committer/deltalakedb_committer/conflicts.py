@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from deltalakedb.delta_types import accepts
 from deltalakedb.errors import Reason
 from deltalakedb.events import Content, TableWork
+from deltalakedb.schema_evolution import accepts
 
 from .facts import LEVELS, SERIALIZABLE, SNAPSHOT_ISOLATION, TableFacts, is_mapped, parsed_schema
 from .refusal import Refused, shown

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from deltalakedb.actions import Metadata, Protocol
-from deltalakedb.delta_types import StructType, accepts, alike, decimal_of, fields_in, schema_json
+from deltalakedb.delta_types import StructType, decimal_of, fields_in, schema_json
 from deltalakedb.errors import Reason
 from deltalakedb.events import AddColumn, CreateTable, DropColumn, Intent, RenameColumn, SetProperties, WidenColumn
 from deltalakedb.ids import is_table_name, metadata_id, table_id, table_location
+from deltalakedb.schema_evolution import accepts, alike
 from deltalakedb.slots import slot_columns
 
 from .column_mapping import MAX_COLUMN_ID, fresh_names, last_id, mapped, same_names

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from deltalakedb.actions import DomainMetadata, Metadata, OtherAction, Protocol, SetTransaction, from_json
-from deltalakedb.delta_types import StructType, accepts
+from deltalakedb.delta_types import StructType
 from deltalakedb.errors import Reason, TxnLogSchemaError
 from deltalakedb.events import TableWork
+from deltalakedb.schema_evolution import accepts
 
 from .facts import TableFacts, parsed_schema
 from .features import ICT, ROW_TRACKING, listed, needed, protocol_problem, unwritable

@@ -7,20 +7,18 @@ in its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
-from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
 from deltalakedb.codec import HEADER_COMMIT, HEADER_ERROR, HEADER_POSITION, HEADER_TXN, encode
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
 
 from .decisions import Accepted, Answer, Commit, DeadLetter, Decision, Nothing, Rejection, Staged, TableChange
-from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, split_rest
+from .file_rows import as_json, cdc_row, live_row, remove_row
 
 RENDER_VERSION = 1
 """Which renderer of the mirror gives the bytes of the versions written now."""
@@ -161,13 +159,6 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
         )
 
 
-def partition_text(values: Mapping[str, str | None]) -> str:
-    """Partition values as `dl_partitions` has them: compact JSON, keys in order of name."""
-    if not values:
-        return "{}"
-    return msgspec.json.encode(values, order="sorted").decode()
-
-
 def _add_commit(batch: Batch, commit: Commit) -> None:
     inserts = batch.inserts
     inserts["dl_commits"].append((commit.commit_seq, commit.position, commit.time_ms, as_json([commit.txn_id])))
@@ -224,12 +215,12 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
     live = inserts["dl_live_files"]
     for n, add in enumerate(change.adds):
         added_bytes += add.size
-        live.append(_live_row(table_no, version, n, add, change.num_records[n], change.slots[n]))
+        live.append(live_row(table_no, version, n, add, change.num_records[n], change.slots[n]))
     for n, remove in enumerate(change.removes):
         removed_bytes += remove.size or 0
-        inserts["dl_remove_files"].append(_remove_row(table_no, version, n, remove))
+        inserts["dl_remove_files"].append(remove_row(table_no, version, n, remove))
     for n, cdc in enumerate(change.cdc):
-        inserts["dl_cdc_files"].append(_cdc_row(table_no, version, n, cdc))
+        inserts["dl_cdc_files"].append(cdc_row(table_no, version, n, cdc))
     for old in change.superseded:
         batch.superseded.append((table_no, old.version, old.n, version))
     _add_rest(batch, change)
@@ -314,89 +305,6 @@ def _add_rest(batch: Batch, change: TableChange) -> None:
         inserts["dl_other_actions"].append((*at, n, other.kind, other.json))
 
 
-_NO_VECTOR = (None,) * len(_VECTOR)
-
-
-def _live_row(
-    table_no: int, version: int, n: int, add: AddFile, num_records: int | None, slots: tuple[int | None, ...]
-) -> tuple[Any, ...]:
-    vector = add.deletion_vector
-    head = (
-        table_no,
-        version,
-        n,
-        add.path,
-        "" if vector is None else vector.unique_id,
-        partition_text(add.partition_values),
-        add.size,
-        add.modification_time,
-        add.data_change,
-        add.stats,
-        num_records,
-    )
-    if add.rest is None and vector is None:
-        return (*head, *_NOTHING_MORE, *slots)
-    more, extra = split_rest(add.rest, ADD_REST)
-    return (
-        *head,
-        _tags(more),
-        *_vector_row(vector),
-        more.base_row_id,
-        more.default_row_commit_version,
-        more.clustering_provider,
-        extra,
-        *slots,
-    )
-
-
-_NOTHING_MORE = (None, *_NO_VECTOR, None, None, None, None)
-
-
-def _remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple[Any, ...]:
-    more, extra = split_rest(remove.rest, REMOVE_REST)
-    return (
-        table_no,
-        version,
-        n,
-        remove.path,
-        remove.dv_id,
-        remove.data_change,
-        remove.deletion_timestamp,
-        remove.extended_file_metadata,
-        None if remove.partition_values is None else partition_text(remove.partition_values),
-        remove.size,
-        more.stats,
-        _tags(more),
-        *_vector_row(remove.deletion_vector),
-        more.base_row_id,
-        more.default_row_commit_version,
-        extra,
-    )
-
-
-def _cdc_row(table_no: int, version: int, n: int, cdc: CdcFile) -> tuple[Any, ...]:
-    more, extra = split_rest(cdc.rest, CDC_REST)
-    values = partition_text(cdc.partition_values)
-    return (table_no, version, n, cdc.path, values, cdc.size, False, _tags(more), extra)
-
-
-def _vector_row(vector: DeletionVector | None) -> tuple[Any, ...]:
-    if vector is None:
-        return _NO_VECTOR
-    return (
-        vector.storage_type,
-        vector.path_or_inline_dv,
-        vector.offset,
-        vector.size_in_bytes,
-        vector.cardinality,
-        vector.max_row_index,
-    )
-
-
-def _tags(more: FileRest) -> str | None:
-    return None if more.tags is None else as_json(more.tags)
-
-
 def _dead_letter(letter: DeadLetter) -> OutboxRow:
     """The record as it came, cut where the log would not take it back, with our headers and what is wrong with it."""
     record = letter.record
@@ -404,8 +312,3 @@ def _dead_letter(letter: DeadLetter) -> OutboxRow:
     error = letter.error.encode("utf-8", "replace")[:_HEADER_BYTES]
     headers = {**kept, HEADER_POSITION: b"%d" % record.position, HEADER_ERROR: error}
     return OutboxRow(record.position, 0, Stream.DEAD_LETTER.value, 0, headers, record.value[:MAX_RECORD_BYTES])
-
-
-def as_json(value: Any) -> str:
-    """JSON as SQL has it: compact text."""
-    return msgspec.json.encode(value).decode() if value else "{}" if isinstance(value, dict) else "[]"

@@ -10,18 +10,17 @@ from deltalakedb.delta_types import (
     DataType,
     StructField,
     StructType,
-    alike,
     child,
     name_problem,
     parse_field,
     parse_type,
     resolve,
     types_in,
-    widens,
     with_type,
 )
 from deltalakedb.errors import Reason, TxnLogSchemaError
 from deltalakedb.events import AddColumn, DropColumn, RenameColumn, WidenColumn
+from deltalakedb.schema_evolution import alike, widens
 
 from .refusal import Refused, shown
 

@@ -9,8 +9,6 @@ from deltalakedb.delta_types import (
     MapType,
     StructField,
     StructType,
-    accepts,
-    alike,
     decimal_of,
     field_json,
     fields_in,
@@ -22,10 +20,10 @@ from deltalakedb.delta_types import (
     resolve,
     schema_json,
     types_in,
-    widens,
     with_type,
 )
 from deltalakedb.errors import TxnLogSchemaError
+from deltalakedb.schema_evolution import accepts, alike, widens
 from tests.works import field, schema
 
 NESTED = StructType(

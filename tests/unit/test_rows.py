@@ -13,8 +13,9 @@ from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Record
 from deltalakedb.events import AppTransaction, Commit, Content, Outcome
 from deltalakedb_committer.decide import advance, decide
 from deltalakedb_committer.decisions import Decision
+from deltalakedb_committer.file_rows import partition_text
 from deltalakedb_committer.needs import Needs, StagedEvent, Undecodable, add_needs
-from deltalakedb_committer.rows import COLUMNS, PARTITION_TEXT, Batch, add_decision, partition_text
+from deltalakedb_committer.rows import COLUMNS, PARTITION_TEXT, Batch, add_decision
 from tests.model_lake import START_MS, ModelLake, cancel, chunked, staged, txn
 from tests.works import ID_DAY, add, append, create, other, relaxed, vector
 

@@ -1,0 +1,106 @@
+"""Rows of single files: adds, removes and change data files, columns in the order of `rows.COLUMNS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
+
+from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, split_rest
+
+_NO_VECTOR = (None,) * 6
+
+
+def live_row(
+    table_no: int, version: int, n: int, add: AddFile, num_records: int | None, slots: tuple[int | None, ...]
+) -> tuple[Any, ...]:
+    vector = add.deletion_vector
+    head = (
+        table_no,
+        version,
+        n,
+        add.path,
+        "" if vector is None else vector.unique_id,
+        partition_text(add.partition_values),
+        add.size,
+        add.modification_time,
+        add.data_change,
+        add.stats,
+        num_records,
+    )
+    if add.rest is None and vector is None:
+        return (*head, *_NOTHING_MORE, *slots)
+    more, extra = split_rest(add.rest, ADD_REST)
+    return (
+        *head,
+        _tags(more),
+        *_vector_row(vector),
+        more.base_row_id,
+        more.default_row_commit_version,
+        more.clustering_provider,
+        extra,
+        *slots,
+    )
+
+
+_NOTHING_MORE = (None, *_NO_VECTOR, None, None, None, None)
+
+
+def remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple[Any, ...]:
+    more, extra = split_rest(remove.rest, REMOVE_REST)
+    return (
+        table_no,
+        version,
+        n,
+        remove.path,
+        remove.dv_id,
+        remove.data_change,
+        remove.deletion_timestamp,
+        remove.extended_file_metadata,
+        None if remove.partition_values is None else partition_text(remove.partition_values),
+        remove.size,
+        more.stats,
+        _tags(more),
+        *_vector_row(remove.deletion_vector),
+        more.base_row_id,
+        more.default_row_commit_version,
+        extra,
+    )
+
+
+def cdc_row(table_no: int, version: int, n: int, cdc: CdcFile) -> tuple[Any, ...]:
+    more, extra = split_rest(cdc.rest, CDC_REST)
+    values = partition_text(cdc.partition_values)
+    return (table_no, version, n, cdc.path, values, cdc.size, False, _tags(more), extra)
+
+
+def _vector_row(vector: DeletionVector | None) -> tuple[Any, ...]:
+    if vector is None:
+        return _NO_VECTOR
+    return (
+        vector.storage_type,
+        vector.path_or_inline_dv,
+        vector.offset,
+        vector.size_in_bytes,
+        vector.cardinality,
+        vector.max_row_index,
+    )
+
+
+def _tags(more: FileRest) -> str | None:
+    return None if more.tags is None else as_json(more.tags)
+
+
+def partition_text(values: Mapping[str, str | None]) -> str:
+    """Partition values as `dl_partitions` has them: compact JSON, keys in order of name."""
+    if not values:
+        return "{}"
+    return msgspec.json.encode(values, order="sorted").decode()
+
+
+def as_json(value: Any) -> str:
+    """JSON as SQL has it: compact text."""
+    return msgspec.json.encode(value).decode() if value else "{}" if isinstance(value, dict) else "[]"
