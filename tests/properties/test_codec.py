@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-import io
 import tracemalloc
 from contextlib import suppress
-from typing import Any
 
-import fastavro
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltalakedb.codec import decode, decode_content, encode, encode_chunk, encode_content
 from deltalakedb.errors import TxnLogDecodeError
-from deltalakedb.events import Commit, Content, Event, Outcome, StagedTransaction
-from deltalakedb_schemas import load_schema
+from deltalakedb.events import Content, Event, StagedTransaction
 from tests.events import SAMPLES
-from tests.properties.strategies import COMMITS, CONTENTS, EVENTS, OUTCOMES
+from tests.properties.strategies import CONTENTS, EVENTS
 
 _WRITTEN = [
     encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
@@ -41,19 +36,6 @@ def test_every_event_comes_back_as_it_was(event: Event) -> None:
 def test_contents_come_back_from_their_bytes(content: Content) -> None:
     """As staged chunks are read."""
     assert decode_content(encode_content(content)) == content
-
-
-@given(COMMITS | OUTCOMES)
-@settings(max_examples=300, deadline=None)
-def test_bytes_written_by_hand_are_those_of_the_schema(event: Commit | Outcome) -> None:
-    """What is written without fastavro is what it would have written."""
-    name = "commit.v1" if isinstance(event, Commit) else "outcome.v1"
-    out = io.BytesIO()
-    schema: Any = fastavro.parse_schema(load_schema(name))
-
-    fastavro.schemaless_writer(out, schema, msgspec.to_builtins(event))
-
-    assert encode(event)[10:] == out.getvalue()
 
 
 @given(st.binary(max_size=400), st.sampled_from([data[:10] for data in _WRITTEN]))
