@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -66,6 +67,7 @@ class Clients:
         self._environment = environment
         self._count = count
         self._running: list[subprocess.Popen[bytes]] = []
+        self._attending: list[threading.Thread] = []
         self._told: queue.SimpleQueue[Done | Failed | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
@@ -80,7 +82,11 @@ class Clients:
         Ends when all have ended. Raises `TxnLogError` if one could not go on.
         """
         for job, process in zip(jobs, self._running, strict=True):
-            threading.Thread(target=self._attend, args=(job, process), name=f"client-{job.client}", daemon=True).start()
+            thread = threading.Thread(
+                target=self._attend, args=(job, process), name=f"client-{job.client}", daemon=True
+            )
+            self._attending.append(thread)
+            thread.start()
         working = len(self._running)
         tick = time.monotonic() + every
         while working:
@@ -104,6 +110,13 @@ class Clients:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _end(self._running)
+        for thread in self._attending:
+            thread.join()
+        for process in self._running:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # what was not sent has nobody left to read it
+                        pipe.close()
 
     def _attend(self, job: Job, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
@@ -111,11 +124,15 @@ class Clients:
         try:
             with process.stdin as feed:
                 feed.write(msgspec.json.encode(job))
+            steps = 0
             with process.stdout as out:
                 for line in out:
-                    self._told.put(msgspec.json.decode(line, type=Done | Failed))
-            if process.wait() not in (0, 1):
-                self._told.put(Failed(message=f"client {job.client} ended with exit code {process.returncode}"))
+                    told = msgspec.json.decode(line, type=Done | Failed)
+                    steps += isinstance(told, Done)
+                    self._told.put(told)
+            if process.wait() or steps != len(job.steps):
+                what = f"ended with exit code {process.returncode} after {steps} of {len(job.steps)} steps"
+                self._told.put(Failed(message=f"client {job.client} {what}"))
         except (OSError, ValueError) as error:
             self._told.put(Failed(message=f"client {job.client}: {error}"))
         self._told.put(None)
