@@ -66,7 +66,7 @@ class Report:
             if group not in (None, line.name.split("-")[0] + line.name.partition(".")[2]):
                 table.add_section()
             group = line.name.split("-")[0] + line.name.partition(".")[2]
-            peers = ", ".join(f"{name} {_rounded(value)}" for name, value in line.peer.items())
+            peers = ", ".join(f"{name} {value}" for name, value in line.peer.items())
             table.add_row(line.name, str(_rounded(line.value)), line.unit, peers, _floor(line))
         Console(stderr=True, width=None if sys.stderr.isatty() else 140).print(table)
 
