@@ -102,6 +102,11 @@ def encode(event: ImportedVersion | events.Control | events.Commit | events.Outc
         case events.Outcome():
             schema = _by_name("outcome.v1")
             plain = msgspec.to_builtins(event)
+            # Named, a branch need not be found by trying; there is an outcome for every transaction.
+            if event.committed is not None:
+                plain["committed"] = (f"{_NAMESPACE}.Committed", plain["committed"])
+            if event.rejected is not None:
+                plain["rejected"] = (f"{_NAMESPACE}.Rejected", plain["rejected"])
     return schema.marker + _encode(schema.whole, plain)
 
 
