@@ -59,7 +59,7 @@ class Progress:
     versions_behind: int
     """Versions that are committed and not published; those of fenced tables count."""
     seconds_behind: float
-    """Age of the oldest of them; 0: there is none."""
+    """About the age of the oldest of them; 0: there is none."""
     failed: int
     """Tables that wait for another attempt."""
     fenced: int
