@@ -315,7 +315,11 @@ def test_broker_killed_while_appends_are_under_way(
     assert reached < count
     assert [record.position for record in records] == positions
     assert texts(records) == [str(number) for number in range(count)]
-    assert told(caplog, "appending") == ["WARNING", "INFO"]
+    assert told(caplog, "appending") in OUTAGES
+
+
+OUTAGES = (["WARNING", "INFO"], ["WARNING", "INFO"] * 2)
+"""One outage, told at its beginning and at its end; a broker that starts slowly may be away a second time."""
 
 
 def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
@@ -342,7 +346,7 @@ def test_reader_rides_out_a_restart(kafka_server: Kafka, prefix: str, caplog: py
             after = texts(read(reader, 1))
 
     assert (before, after) == (["before"], ["after"])
-    assert told(caplog, "reading") == ["WARNING", "INFO"]
+    assert told(caplog, "reading") in OUTAGES
 
 
 def test_producer_lost_to_a_fatal_error(log: KafkaEventLog, caplog: pytest.LogCaptureFixture) -> None:

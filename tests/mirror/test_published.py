@@ -212,7 +212,9 @@ def test_progress_tells_how_far_behind_the_target_is(lake: FilledLake, mirror: M
     assert 1 <= first.published <= 129
     assert (first.versions_behind, first.more) == (302 - first.published, True)
     assert first.seconds_behind > 0
-    assert midway is None or (midway.state, midway.mirrored_version) in {("IN_FLIGHT", 127), ("IN_FLIGHT", -1)}
+    assert midway is not None
+    assert midway.state in {"PENDING", "IN_FLIGHT"}
+    assert midway.mirrored_version in {-1, 127}
     assert (last.versions_behind, last.seconds_behind) == (0, 0.0)
     assert done is not None
     assert (done.state, done.mirrored_version, done.attempts, done.last_error) == ("SUCCEEDED", 300, 0, None)
