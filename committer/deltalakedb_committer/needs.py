@@ -61,13 +61,6 @@ class Needs:
     tables: dict[TableKey, TableNeeds] = field(default_factory=dict)
 
 
-def needs(event: StagedEvent) -> Needs:
-    """What `event` alone needs."""
-    found = Needs()
-    add_needs(found, event)
-    return found
-
-
 def add_needs(needs: Needs, event: StagedEvent) -> None:
     """Add what `event` needs to `needs`."""
     match event:

@@ -1,6 +1,6 @@
 """What `decide` looks at: the lake, its tables and the rows that a batch of events names. Plain data, no I/O.
 
-The store fills a `State` with what `needs()` asked for; `decide` reads it; `advance` (in `decide`) moves it on, so
+The store fills a `State` with what `needs` names; `decide` reads it; `advance` moves it on, so
 that later events of a batch see earlier ones. Between batches the heads, metadata and protocols stay (they die with
 the epoch); what was loaded for single events (`files`, `winners`, `decided`, `apps`, `chunks`) is dropped by
 `forget()`.

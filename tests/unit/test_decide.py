@@ -355,6 +355,17 @@ class TestConflicts:
 
         assert refused.reason == Reason.PROTOCOL_CHANGED
 
+    def test_only_winners_above_the_version_that_was_read_count(self) -> None:
+        """Also where another transaction of the batch read an older one."""
+        lake = two_tables()
+        lake.commit(append("a"))
+        lake.commit(remove("a"))
+
+        old, new = lake.run([staged(reading(0, "b")), staged(reading(2, "c"))])
+
+        assert rejected(old).reason == Reason.CONCURRENT_DELETE_READ
+        assert isinstance(new, Commit)
+
     def test_what_an_application_had_is_checked_where_it_was_asked_for(self) -> None:
         """A transaction that looked at an application's version loses against one that sets it."""
         lake = two_tables()
@@ -635,6 +646,17 @@ class TestChunks:
 
         assert rejected(lake.decide(events[1])).reason == Reason.CONCURRENT_APPEND
 
+    def test_chunks_bring_tables_and_files_in_any_mixture(self) -> None:
+        """A table may be in one chunk only, or in all of them."""
+        lake = two_tables()
+        parts = [(append("a"), append("a", name="items")), (append("b"),), (append("c"),)]
+        events = chunked([Content(tables=tables) for tables in parts])
+
+        commit = lake.run(events)[-1]
+
+        assert isinstance(commit, Commit)
+        assert [[a.path for a in c.adds] for c in commit.changes] == [["a", "b", "c"], ["a"]]
+
     def test_one_content_may_name_a_table_in_several_places(self) -> None:
         """They are put together as chunks are."""
         lake = two_tables()
@@ -882,6 +904,16 @@ class TestWrittenAgainst:
         assert before.changes[0].version == 1
         assert refused.reason == Reason.SCHEMA_CHANGED
         assert by_version.changes[0].version == 3
+
+    def test_files_under_mapped_names_are_not_valid_without_mapping(self) -> None:
+        """Nobody can turn it off here; a table may still come to us like that."""
+        lake = ModelLake()
+        lake.commit(relaxed("orders", ID, properties={"delta.columnMapping.mode": "name"}))
+        lake.commit(column("late", "string"))
+        newest = lake.rows["dl_metadata_updates"][1]
+        newest["configuration"] = "{}"
+
+        assert lake.reject(append("a")).reason == Reason.SCHEMA_CHANGED
 
     @pytest.mark.parametrize("against", [(7, 0), (0, 7), (-1, 0), (1, 0)])
     def test_metadata_that_was_never_set_cannot_have_been_written_against(self, against: tuple[int, int]) -> None:
