@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deltalakedb.delta_types import parse_schema
-from deltalakedb.slots import MAX_WIDTH, NO_SLOTS, SlotReader, slot_columns, slot_type, wider
+from deltalakedb.slots import MAX_WIDTH, NO_SLOTS, SlotReader, lower, slot_columns, slot_type, upper, wider
 from tests.works import field, schema
 
 
@@ -106,3 +106,40 @@ def test_widths_grow_to_the_widest_file() -> None:
 
     assert widths == (10, 1, MAX_WIDTH, 0)
     assert wider(widths, NO_SLOTS) is widths
+
+
+@pytest.mark.parametrize(
+    ("data_type", "value", "slots"),
+    [
+        ("double", 10**400, (None, None)),
+        ("double", 2**53 + 1, (4845873199050653696, 4845873199050653697)),
+        ("double", -(2**53) - 1, (-4845873199050653698, -4845873199050653697)),
+        ("decimal(18,2)", 1.5e308, (2**63 - 1, 2**63 - 1)),
+        ("decimal(18,17)", 1.7e308, (2**63 - 1, 2**63 - 1)),
+        ("decimal(18,17)", -1.7e308, (-(2**63), -(2**63))),
+        ("decimal(18,2)", 10**30, (2**63 - 1, 2**63 - 1)),
+        ("decimal(18,2)", float("inf"), (None, None)),
+        ("timestamp", "2024-01-01T00:00:00.123Z", (1704067200123000, 1704067200123999)),
+        ("timestamp", "2024-01-01T01:00:00.123456+01:00", (1704067200123456, 1704067200123456)),
+        ("timestamp", "2024-01-01 00:00:00", (1704067200000000, 1704067200000999)),
+        ("timestamp", "2024-01-01T00:00:00.1234567Z", (1704067200123456, 1704067200123457)),
+        ("timestamp", "soon", (None, None)),
+        ("date", "2024-13-01", (None, None)),
+        ("string", "", (-(2**63), -(2**63))),
+        ("boolean", True, (None, None)),
+    ],
+)
+def test_values_at_the_edges(data_type: str, value: object, slots: tuple[int | None, int | None]) -> None:
+    """Rounded outwards, kept within 64 bits, or left out."""
+    assert (lower(data_type, value), upper(data_type, value)) == slots
+
+
+def test_a_float_is_between_its_neighbours() -> None:
+    """Statistics say 0.1 where the file has the 32-bit float next to it, or more than any float."""
+    for value in (0.1, -0.1, 3.5e38):
+        first, last = lower("float", value), upper("float", value)
+        exactly = lower("double", value)
+        assert first is not None
+        assert last is not None
+        assert exactly is not None
+        assert first <= exactly <= last
