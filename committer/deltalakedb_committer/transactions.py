@@ -91,7 +91,7 @@ def _check_limits(content: Content, rules: Rules) -> None:
             terms += sum(len(predicate.terms) for predicate in work.read_set.predicates)
         _check_text(work.operation, "operation", rules.max_name_bytes)
         for texts in (work.operation_parameters, work.operation_metrics):
-            if (sum(map(len, texts)) + sum(map(len, texts.values()))) * 4 > rules.max_text_bytes:
+            if texts and sum(map(len, (*texts, *texts.values()))) * 4 > rules.max_text_bytes:
                 raise Refused(
                     Reason.LIMIT_EXCEEDED,
                     f"operation parameters or metrics have more than {rules.max_text_bytes // 4} characters",

@@ -101,7 +101,7 @@ def check_files(work: TableWork, facts: TableFacts, table: TableState, rules: Ru
 
 def check_live(work: TableWork, facts: TableFacts, table: TableState) -> Superseded:
     """Check the file actions of `work` against the files that are live: what they name must be there. Raises `Refused`."""
-    if not table.vectors and not work.removes:
+    if not work.removes and table.vectors.keys().isdisjoint([add.path for add in work.adds]):
         return _NOTHING
     removed = tuple([_live(remove, facts, table) for remove in work.removes])
     gone = {(remove.path, remove.dv_id) for remove in work.removes}
