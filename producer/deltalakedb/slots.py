@@ -307,10 +307,9 @@ def _unscaled(value: Any, factor: int, up: bool) -> Slot:
         return _clamped(value * factor)
     if type(value) is not float or not math.isfinite(value):
         return None
-    try:
-        unscaled: int = round(value * factor)
-    except OverflowError:  # infinite once it is scaled
-        return _clamped(int(value) * factor)
+    if abs(value) >= 2.0**64:  # outside whatever the factor is, and perhaps infinite once it is scaled
+        return _MAX if value > 0 else _MIN
+    unscaled: int = round(value * factor)
     if -_EXACT < unscaled < _EXACT and unscaled / factor == value:
         return unscaled  # so few digits that no other decimal number reads as this double
     exact = Fraction(math.nextafter(value, math.inf if up else -math.inf)) * factor
