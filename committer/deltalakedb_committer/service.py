@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 BATCH_RECORDS = 1_000
 """Records per SQL transaction at most: enough to amortise it, few enough to keep its latency in milliseconds."""
+GATHER_SECONDS = 0.006
+"""How long a batch waits for clients that are expected: about the time that the next batch would take (measured)."""
 IDLE_SECONDS = 0.5
 """How long an idle loop waits for a record before it looks whether it should stop."""
 FIRST_BACKOFF = 0.1
@@ -64,7 +66,7 @@ def _lead(
 ) -> None:
     store = open_store()
     try:
-        with Committer(store, log, holder=holder) as committer:
+        with Committer(store, log, holder=holder, gather_seconds=GATHER_SECONDS) as committer:
             leadership.began(committer.cursor.epoch)
             while not stop.is_set():
                 committer.step(BATCH_RECORDS, IDLE_SECONDS)

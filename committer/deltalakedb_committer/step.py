@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -22,6 +22,7 @@ from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 
 from .decide import advance, decide, isolated
 from .decisions import Commit, Decision
+from .gathering import Gathering
 from .needs import Needs, StagedEvent, Undecodable, add_needs
 from .outbox import Outbox
 from .rows import Batch, add_decision
@@ -48,8 +49,15 @@ class Committer:
     """
 
     def __init__(
-        self, store: SqlCommitStore, log: EventLog, *, holder: str, clock: Callable[[], float] = time.time
+        self,
+        store: SqlCommitStore,
+        log: EventLog,
+        *,
+        holder: str,
+        gather_seconds: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`."""
         self._store = store
         self._log = log
         self._clock = clock
@@ -57,6 +65,7 @@ class Committer:
         self._state = _load_state(store, self._cursor)
         self._outbox = Outbox(log)
         self._pending: list[Record] = []
+        self._gathering = Gathering(gather_seconds)
         self._end = self._cursor.position
         self._end_asked = 0.0
         self._verify_log()
@@ -80,11 +89,10 @@ class Committer:
         Raises `TxnLogFencedError` if another committer took over, `TxnLogHaltedError` for a named halted state, and
         the errors of store and log; in none of these cases is anything told that is not durable.
         """
-        records = self._next_records(limit, timeout)
+        records, events = self._next_events(limit, timeout)
         if not records:
             self._outbox.published_position()
             return 0
-        events = [self._event(record) for record in records]
         needs = Needs()
         for event in events:
             add_needs(needs, event)
@@ -108,6 +116,29 @@ class Committer:
         self._reader.close()
         if kind is None:
             self._outbox.drain(DRAIN_SECONDS)
+
+    def _next_events(self, limit: int, timeout: float) -> tuple[list[Record], list[StagedEvent]]:
+        """A batch: what is there, and what comes while it is worth waiting for."""
+        records = self._next_records(limit, timeout)
+        events = [self._event(record) for record in records]
+        clients = _clients(events)
+        if not clients:
+            return records, events
+        deadline = time.monotonic() + self._gathering.patience()
+        waited = came = False
+        while self._gathering.waits_for(clients) and not self._pending and len(records) < limit:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            waited = True
+            more = self._next_records(limit - len(records), left)
+            decoded = [self._event(record) for record in more]
+            came = came or bool(more)
+            clients |= _clients(decoded)
+            records += more
+            events += decoded
+        self._gathering.done(clients, waited=waited, came=came)
+        return records, events
 
     def _next_records(self, limit: int, timeout: float) -> list[Record]:
         """At least one record if there is one, and not more bytes than one SQL transaction should take."""
@@ -204,6 +235,10 @@ class Committer:
                 f"record {cursor.position - 1} of the staged stream of {self._log.address} is not the one that was "
                 "decided: the log was changed behind our back. Restore it before anything is written",
             )
+
+
+def _clients(events: Sequence[StagedEvent]) -> set[str]:
+    return {event.envelope.client_id for event in events if isinstance(event, StagedTransaction)}
 
 
 def _load_state(store: SqlCommitStore, cursor: Cursor) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -156,6 +156,20 @@ def test_execute_many_runs_every_row(database: Database) -> None:
 
     found = database.query("SELECT id, note FROM things WHERE note IS NOT NULL ORDER BY id")
     assert found == [(1, "a"), (2, "a"), (3, "b")]
+
+
+def test_execute_many_goes_on_after_whatever_ended_before(database: Database) -> None:
+    """An adapter that prepares statements knows after every end of a block which of them the server still has."""
+    for turn in range(20):
+        with suppress(KeyError), database.transaction():
+            database.execute("UPDATE things SET note = ? WHERE id = ?", ["x", turn])
+            if turn % 2:
+                raise KeyError(turn)
+        with database.snapshot():
+            database.query("SELECT id FROM things WHERE id = ?", [turn])
+        database.execute_many("INSERT INTO things (id, name) VALUES (?, ?)", [(2 * turn, "a"), (2 * turn + 1, "b")])
+
+    assert count(database) == 40
 
 
 def test_a_transaction_commits_when_its_block_ends(database: Database, address: StoreAddress) -> None:

@@ -162,7 +162,7 @@ class PostgresDatabase:
         except BaseException:
             self._roll_back()
             raise
-        self._end("ROLLBACK")
+        self._end("COMMIT")
 
     def script(self, sql: str) -> None:
         """Run several statements in the transaction under way."""
