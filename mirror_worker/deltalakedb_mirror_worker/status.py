@@ -68,7 +68,7 @@ def add_missing(db: Database, target: str, now_ms: int) -> None:
             LEFT JOIN dl_mirror_status s ON s.table_no = t.table_no AND s.target = ?
             WHERE s.table_no IS NULL
         )
-        GROUP BY v.table_no
+        GROUP BY v.table_no ORDER BY v.table_no
         """,
         (target,),
     )
@@ -96,7 +96,7 @@ def write(db: Database, target: str, updates: Sequence[StatusUpdate], now_ms: in
         """,
         [
             (u.state, u.mirrored, u.attempts, u.last_error, u.fenced_by, now_ms, u.table_no, target, u.mirrored)
-            for u in updates
+            for u in sorted(updates, key=lambda u: u.table_no)  # two mirrors that lock rows in one order never deadlock
         ],
     )
 
