@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import sys
 import threading
@@ -27,9 +28,7 @@ def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = 
     code (`EXIT_FAILED`, `EXIT_FENCED`, `EXIT_HALTED`).
     """
     _log_as_json(name, log_level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signals()
     try:
         main(stop)
     except TxnLogFencedError as error:
@@ -43,6 +42,25 @@ def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = 
         return EXIT_FAILED
     logger.info("stopped")
     return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets.
+
+    A thread sets it. A signal handler runs between two instructions of the main thread, which may hold the event's lock
+    just then, and would wait for itself; `SimpleQueue.put` is made for that place.
+    """
+    stop = threading.Event()
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def attend() -> None:
+        asked.get()
+        stop.set()
+
+    threading.Thread(target=attend, name="signals", daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.put(number))
+    return stop
 
 
 def _log_as_json(name: str, level: str) -> None:

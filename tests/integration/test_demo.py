@@ -42,7 +42,7 @@ def demo(*arguments: str, code: int = 0, environment: Mapping[str, str] | None =
         check=False,
         env={**os.environ, **(environment or {})},
     )
-    assert ended.returncode == code, ended.stderr
+    assert ended.returncode == code, ended.stderr + ended.stdout
     found = json.loads(ended.stdout.splitlines()[-1]) if ended.stdout else {}
     assert isinstance(found, dict)
     return found
