@@ -7,9 +7,10 @@ from functools import lru_cache
 
 from deltalakedb.actions import Metadata, Protocol
 from deltalakedb.delta_types import DataType, StructType, parse_schema
+from deltalakedb.features import listed
 from deltalakedb.slots import SlotReader
 
-from .features import MAPPING_MODE, listed, unwritable
+from .features import MAPPING_MODE, unwritable
 from .rules import Rules
 
 parsed_schema = lru_cache(maxsize=256)(parse_schema)

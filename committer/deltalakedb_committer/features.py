@@ -6,44 +6,17 @@ from collections.abc import Iterable, Mapping
 
 from deltalakedb.actions import Protocol
 from deltalakedb.delta_types import StructType, fields_in, types_in
+from deltalakedb.features import ICT, READER_FEATURES
 
 from .rules import Rules
-
-READER_FEATURES = frozenset(
-    {
-        "catalogManaged",
-        "columnMapping",
-        "deletionVectors",
-        "timestampNtz",
-        "typeWidening",
-        "typeWidening-preview",
-        "v2Checkpoint",
-        "vacuumProtocolCheck",
-        "variantShredding",
-        "variantShredding-preview",
-        "variantType",
-        "variantType-preview",
-    }
-)
-"""Features that readers must know too; all others concern writers only."""
 
 NEW_TABLE = frozenset({"appendOnly", "invariants", "inCommitTimestamp"})
 """What every new table lists. All three are harmless to readers."""
 
-ICT = "delta.enableInCommitTimestamps"
 ROW_TRACKING = "delta.enableRowTracking"
 MAPPING_MODE = "delta.columnMapping.mode"
 FEATURE_PREFIX = "delta.feature."
 
-_LEGACY = {
-    "appendOnly": 2,
-    "invariants": 2,
-    "checkConstraints": 3,
-    "changeDataFeed": 4,
-    "generatedColumns": 4,
-    "columnMapping": 5,
-    "identityColumns": 6,
-}
 _DEPENDS = {"rowTracking": "domainMetadata", "clustering": "domainMetadata"}
 _BY_PROPERTY = {
     "delta.appendOnly": "appendOnly",
@@ -59,14 +32,6 @@ _BY_PROPERTY = {
 }
 BOOLEAN_PROPERTIES = frozenset(_BY_PROPERTY)
 _BY_TYPE = {"timestamp_ntz": "timestampNtz", "variant": "variantType"}
-
-
-def listed(protocol: Protocol) -> frozenset[str]:
-    """Every feature that a protocol stands for, those implied by an old version number included."""
-    if protocol.min_writer_version >= 7:
-        return frozenset((*(protocol.writer_features or ()), *(protocol.reader_features or ())))
-    implied = {name for name, version in _LEGACY.items() if version <= protocol.min_writer_version}
-    return frozenset(implied | set(protocol.reader_features or ()))
 
 
 def needed(schema: StructType, configuration: Mapping[str, str]) -> set[str]:

@@ -15,6 +15,7 @@ from deltalakedb.actions import Metadata, Protocol
 from deltalakedb.delta_types import StructType, decimal_of, fields_in, schema_json
 from deltalakedb.errors import Reason
 from deltalakedb.events import AddColumn, CreateTable, DropColumn, Intent, RenameColumn, SetProperties, WidenColumn
+from deltalakedb.features import FENCE_FEATURE, ICT, listed
 from deltalakedb.ids import is_table_name, metadata_id, table_id, table_location
 from deltalakedb.schema_evolution import accepts, alike
 from deltalakedb.slots import slot_columns
@@ -23,11 +24,9 @@ from .column_mapping import MAX_COLUMN_ID, fresh_names, last_id, mapped, same_na
 from .facts import TableFacts, is_mapped
 from .features import (
     FEATURE_PREFIX,
-    ICT,
     MAPPING_MODE,
     NEW_TABLE,
     ROW_TRACKING,
-    listed,
     needed,
     protocol_of,
     unwritable,
@@ -37,7 +36,7 @@ from .other_actions import check_configuration, checked_schema
 from .partition_values import PARTITION_TYPES
 from .properties import check_property, is_system
 from .refusal import Refused, shown
-from .rules import FENCE_FEATURE, Rules
+from .rules import Rules
 from .schema_changes import (
     add_column,
     check_field_metadata,

@@ -12,14 +12,15 @@ from deltalakedb.actions import DomainMetadata, Metadata, OtherAction, Protocol,
 from deltalakedb.delta_types import StructType
 from deltalakedb.errors import Reason, TxnLogSchemaError
 from deltalakedb.events import TableWork
+from deltalakedb.features import FENCE_FEATURE, ICT, listed
 from deltalakedb.schema_evolution import accepts
 
 from .facts import TableFacts, parsed_schema
-from .features import ICT, ROW_TRACKING, listed, needed, protocol_problem, unwritable
+from .features import ROW_TRACKING, needed, protocol_problem, unwritable
 from .json_limits import json_problem, repeats_a_key
 from .properties import check_property
 from .refusal import Refused, said, shown
-from .rules import FENCE_FEATURE, Rules
+from .rules import Rules
 from .state import TableState
 
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deltalakedb.errors import TxnLogHaltedError
-
-FENCE_FEATURE = "deltalakedb-fence"
-"""The private name in `writerFeatures` that keeps foreign writers from our tables. Readers do not look at it."""
+from deltalakedb.features import FENCE_FEATURE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

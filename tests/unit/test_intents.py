@@ -17,8 +17,9 @@ from deltalakedb.events import (
     TableWork,
     WidenColumn,
 )
+from deltalakedb.features import FENCE_FEATURE
 from deltalakedb.ids import table_id
-from deltalakedb_committer.rules import FENCE_FEATURE, rules
+from deltalakedb_committer.rules import rules
 from tests.model_lake import ROOT, ModelLake
 from tests.works import ID, ID_DAY, add, append, create, field, relaxed, schema
 

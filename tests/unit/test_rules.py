@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deltalakedb.errors import TxnLogHaltedError
-from deltalakedb_committer.features import READER_FEATURES
+from deltalakedb.features import READER_FEATURES
 from deltalakedb_committer.json_limits import json_problem, repeats_a_key
 from deltalakedb_committer.needs import Needs
 from deltalakedb_committer.refusal import SHOWN, shown
