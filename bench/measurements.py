@@ -63,7 +63,7 @@ def measurements() -> dict[str, Measurement]:
         for mode, clients in (("closed", 1), ("closed", 8), ("open", 8)):
             found[f"{kind}.postgres.{mode}.{clients}"] = partial(_on_servers, kind, mode, clients)
             found[f"{kind}.sqlite.{mode}.{clients}"] = partial(_embedded, kind, mode, clients)
-    found["mirror.postgres.paced.1"] = _paced
+    found["commit.postgres.paced.1"] = _paced
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
@@ -113,8 +113,8 @@ def _paced(setting: Setting, folder: Path) -> Iterator[Line]:
         published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
         cpu = CpuProbe(pipeline.services)
         measured = run(workload, load, [cpu, published])
-        yield from _lines("mirror", "postgres.paced.1", measured, cpu)
-        yield from _mirror_lines("mirror", "postgres.paced.1", published, load)
+        yield from _lines("commit", "postgres.paced.1", measured, cpu)
+        yield from _mirror_lines("commit", "postgres.paced.1", published, load)
 
 
 def _mirror_backlog(pairs: int, setting: Setting, folder: Path) -> Iterator[Line]:
