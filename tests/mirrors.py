@@ -10,9 +10,9 @@ import pytest
 
 from deltalakedb.catalog import Catalog, MirrorProgress
 from deltalakedb.database import Pool, StoreAddress, open_database
+from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import ObjectStore, open_object_store
 from deltalakedb_mirror_worker import status
-from deltalakedb_mirror_worker.publish import log_path
 from deltalakedb_mirror_worker.render import render
 from deltalakedb_mirror_worker.step import Mirror, Progress
 from tests.lakes import FilledLake, local_root

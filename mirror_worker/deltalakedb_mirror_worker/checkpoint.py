@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from deltalakedb.actions import SetTransaction
 from deltalakedb.catalog import Catalog, TableInfo
 from deltalakedb.database import Database
+from deltalakedb.deltalog import last_checkpoint
 from deltalakedb.errors import TxnLogMirrorError, TxnLogObjectStoreError
+from deltalakedb.log_names import LAST_CHECKPOINT, checkpoint_path, log_folder, log_path
 from deltalakedb.objectstore import Put
 
-from . import last_checkpoint, properties
+from . import properties
 from .checkpoint_rows import ADD_COLUMNS, adds, heading, removes, schema
 from .places import Place
-from .publish import log_folder, log_path
 from .wide import same_bytes
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="deltalakedb-checkpoint-") as folder:
         file = Path(folder) / "checkpoint.parquet"
         built = build(db, table_id, version, file)
-        path = f"{log_folder(place.folder)}{version:020}.checkpoint.parquet"
+        path = checkpoint_path(place.folder, version)
         if not _put(place, path, file):
             logger.warning("%s/%s is there already and not what SQL says; it is left unnamed", place.store.root, path)
             return False
@@ -150,7 +151,7 @@ def _put(place: Place, path: str, file: Path) -> bool:
 
 def _name(place: Place, built: Built) -> bool:
     """Move `_last_checkpoint` forward. One that cannot be read is replaced, one that is as far or further stays."""
-    path = log_folder(place.folder) + last_checkpoint.NAME
+    path = log_folder(place.folder) + LAST_CHECKPOINT
     data = last_checkpoint.render(version=built.version, actions=built.actions, size=built.size, adds=built.adds)
     for _ in range(_ATTEMPTS):
         found = place.store.get(path)

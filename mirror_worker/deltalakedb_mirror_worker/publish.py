@@ -8,7 +8,6 @@ and "exists" may mean that our own put was stored before its answer was lost.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,11 +15,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from deltalakedb.errors import TxnLogError, TxnLogObjectStoreError, TxnLogTableFencedError
+from deltalakedb.log_names import commit_version, log_folder, log_path
 from deltalakedb.objectstore import NewObject, ObjectStore, Put
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"(\d{20})\.json")
 _SHOWN = 120
 """Characters of a foreign field that a message shows."""
 
@@ -44,23 +43,13 @@ class Published(NamedTuple):
     """`TxnLogTableFencedError` for a foreign commit; others pass, and trying again later may do."""
 
 
-def log_path(folder: str, version: int) -> str:
-    """Path of a version's log file, for a table in `folder` (relative to the store's root; "" is the root itself)."""
-    return f"{log_folder(folder)}{version:020}.json"
-
-
-def log_folder(folder: str) -> str:
-    """Path of a table's `_delta_log`, with the slash behind."""
-    return f"{folder}/_delta_log/" if folder else "_delta_log/"
-
-
 def listed_version(store: ObjectStore, folder: str, first: int) -> int | None:
     """The lowest version from `first` on that a listing shows, ours or not; None: there is none."""
     before = log_path(folder, first - 1) if first > 0 else ""
     for found in store.list(log_folder(folder), start_after=before):
-        name = _NAME.fullmatch(found.path.rsplit("/", 1)[1])
-        if name is not None and int(name[1]) >= first:
-            return int(name[1])
+        version = commit_version(found.path)
+        if version is not None and version >= first:
+            return version
     return None
 
 

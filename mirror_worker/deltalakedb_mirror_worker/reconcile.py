@@ -8,10 +8,11 @@ import time
 from deltalakedb.catalog import Catalog, MirrorProgress
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
+from deltalakedb.log_names import log_path
 
 from . import status
 from .places import Place, Places
-from .publish import foreign_commit, is_there, listed_version, log_path
+from .publish import foreign_commit, is_there, listed_version
 from .repair import rendered, repair
 from .status import MirrorState, StatusUpdate
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 
 from deltalakedb.catalog import Catalog, VersionActions
 from deltalakedb.database import Pool
+from deltalakedb.log_names import commit_version, log_folder, log_path
 
 from .places import Place
-from .publish import Rendered, log_folder, log_path, publish
+from .publish import Rendered, publish
 from .render import render
 from .wide import WIDE_ACTIONS, publish_wide
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
-_NAME = re.compile(r"(\d{20})\.json")
 
 
 def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> int:
@@ -62,12 +61,11 @@ def _missing(place: Place, first: int, last: int) -> Iterator[int]:
     expected = first
     start_after = log_path(place.folder, first - 1) if first > 0 else ""
     for found in place.store.list(log_folder(place.folder), start_after=start_after):
-        name = _NAME.fullmatch(found.path.rsplit("/", 1)[1])
-        if name is None:
+        version = commit_version(found.path)
+        if version is None:
             if found.path > log_path(place.folder, last):
                 break
             continue
-        version = int(name[1])
         yield from range(expected, min(version, last + 1))
         expected = max(expected, version + 1)
         if version >= last:

@@ -15,10 +15,11 @@ from pathlib import Path
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import Put
 
 from .places import Place
-from .publish import foreign_commit, listed_version, log_path, same_commit
+from .publish import foreign_commit, listed_version, same_commit
 from .render import lines
 
 WIDE_ACTIONS = 20_000

@@ -19,6 +19,7 @@
     ├── TxnLogObjectStoreError          the object store failed
     ├── TxnLogMirrorError               the mirror cannot publish a table
     │   └── TxnLogTableFencedError      somebody else wrote into the table's `_delta_log`
+    ├── TxnLogDeltaLogError             a `_delta_log` cannot be read as one
     ├── TxnLogDecodeError               bytes are not an event of ours
     ├── TxnLogFencedError               another committer took over: this one must stop
     └── TxnLogHaltedError               a named halted state that an operator has to resolve
@@ -204,6 +205,37 @@ class TxnLogMirrorError(TxnLogError):
 
 class TxnLogTableFencedError(TxnLogMirrorError):
     """A `_delta_log` holds a commit that is not ours; the table is not published there any further."""
+
+
+class LogProblem(StrEnum):
+    """Why a `_delta_log` cannot be read."""
+
+    NO_TABLE = "NO_TABLE"
+    """It has neither a commit nor a checkpoint."""
+    GAP = "GAP"
+    """Commits are missing, and no checkpoint bridges them."""
+    CORRUPT = "CORRUPT"
+    """A file is not what its name says."""
+    VANISHED = "VANISHED"
+    """A file that was listed is not there any more."""
+    NOT_RECONSTRUCTIBLE = "NOT_RECONSTRUCTIBLE"
+    """The log does not tell the table's state at that version."""
+    NO_PROTOCOL = "NO_PROTOCOL"
+    NO_METADATA = "NO_METADATA"
+    UNSUPPORTED_FEATURE = "UNSUPPORTED_FEATURE"
+    """Readers must know a feature that this release does not know."""
+
+
+class TxnLogDeltaLogError(TxnLogError):
+    """A `_delta_log` cannot be read as one. `version` and `path` say where, as far as there is a where."""
+
+    def __init__(
+        self, problem: LogProblem, message: str, *, version: int | None = None, path: str | None = None
+    ) -> None:
+        super().__init__(f"{problem}: {message}")
+        self.problem = problem
+        self.version = version
+        self.path = path
 
 
 class TxnLogDecodeError(TxnLogError):

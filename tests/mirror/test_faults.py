@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from deltalakedb.database import Pool
+from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import NewObject
 from deltalakedb_mirror_worker.places import Places
-from deltalakedb_mirror_worker.publish import log_path
 from deltalakedb_mirror_worker.reconcile import Reconciler
 from deltalakedb_mirror_worker.step import Mirror
 from tests.fix_s3 import S3Bucket

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from deltalakedb_mirror_worker.last_checkpoint import checksum, named_version, render
+from deltalakedb.deltalog.last_checkpoint import checksum, named_version, render
 from tests.fix_golden import GOLDEN
 
 

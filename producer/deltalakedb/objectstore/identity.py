@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from deltalakedb.errors import TxnLogMirrorError, TxnLogObjectStoreError
+from deltalakedb.log_names import log_folder
 
 from .port import NewObject, ObjectStore, Put
 
@@ -55,8 +56,7 @@ def log_object(store: ObjectStore, folder: str) -> str | None:
     Another client may have made the table a moment ago: where one is found, ask the lake again before calling it
     foreign.
     """
-    prefix = f"{folder}/_delta_log/" if folder else "_delta_log/"
-    return next((found.path for found in store.list(prefix)), None)
+    return next((found.path for found in store.list(log_folder(folder))), None)
 
 
 def foreign_log(store: ObjectStore, found: str, table: str) -> TxnLogMirrorError:

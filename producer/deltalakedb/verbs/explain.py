@@ -10,6 +10,7 @@ from deltalakedb.errors import (
     TxnLogConflictError,
     TxnLogDatabaseError,
     TxnLogDecodeError,
+    TxnLogDeltaLogError,
     TxnLogError,
     TxnLogEventLogError,
     TxnLogFencedError,
@@ -47,6 +48,7 @@ NEXT: dict[type[TxnLogError], str] = {
     TxnLogObjectStoreError: "see whether the object store is up and takes these credentials, then run again",
     TxnLogMirrorError: "`deltalakedb mirror status` shows what the mirror waits for",
     TxnLogTableFencedError: "docs/troubleshooting.md, section FENCED",
+    TxnLogDeltaLogError: "see who wrote the file that is named; a copy or a backup of the log may still have it whole",
     TxnLogDecodeError: "bring this program to the release that wrote the event",
     TxnLogFencedError: "start it again: it comes back as standby",
 }

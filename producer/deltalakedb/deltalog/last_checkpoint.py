@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 import msgspec
 
-NAME = "_last_checkpoint"
-
 
 def render(*, version: int, actions: int, size: int, adds: int) -> bytes:
     """The hint for a classic checkpoint of `version` with that many actions (adds among them) in `size` bytes.
