@@ -18,9 +18,11 @@ from deltalakedb.verbs.options import (
     OutputOption,
     RootOption,
     StoreOption,
+    TableArgument,
     aligned,
     as_json,
     settings_of,
+    table_of,
 )
 
 app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
@@ -65,6 +67,43 @@ def run(
                 events.close()
 
     raise typer.Exit(process.run("mirror", main, log_level=log_level))
+
+
+@app.command()
+def write(
+    ctx: typer.Context,
+    table: TableArgument,
+    to: Annotated[str, typer.Option("--to", help="Where its data files lie, too: a directory, file:/// or s3://.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Write the whole log of a table, from SQL alone, to another place that holds the same data files."""
+    from deltalakedb.catalog import Catalog
+    from deltalakedb.database import Pool, open_database
+    from deltalakedb.settings import parse_root
+
+    from .places import Place
+    from .worker import store_opener
+    from .writing import write_log
+
+    settings, name = table_of(ctx, table, store=store, config=config)
+    pool = Pool(lambda: open_database(settings.address, by_key=True))
+    try:
+        with pool.connection() as database:
+            info = Catalog(database).table(name)
+        written = write_log(pool, info, Place(store_opener(settings)(parse_root(to)), ""))
+    finally:
+        pool.close()
+    if output is Output.JSON:
+        typer.echo(as_json(dataclasses.asdict(written)))
+        return
+    versions = (
+        f"version {written.last}" if written.first == written.last else f"versions {written.first} to {written.last}"
+    )
+    typer.echo(
+        f"{written.location} has {versions} of {name}, and checkpoints of {', '.join(map(str, written.checkpoints)) or 'none'}"
+    )
 
 
 @app.command()

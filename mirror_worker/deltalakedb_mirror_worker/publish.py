@@ -7,6 +7,7 @@ and "exists" may mean that our own put was stored before its answer was lost.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from deltalakedb.actions import as_json, from_json
 from deltalakedb.errors import TxnLogError, TxnLogObjectStoreError, TxnLogTableFencedError
 from deltalakedb.log_names import commit_version, log_folder, log_path
 from deltalakedb.objectstore import NewObject, ObjectStore, Put
 
 logger = logging.getLogger(__name__)
 
+_line = msgspec.json.Decoder(dict[str, dict[str, Any]])
 _SHOWN = 120
 """Characters of a foreign field that a message shows."""
 
@@ -100,11 +103,14 @@ def foreign_commit(path: str, data: bytes, ours: str) -> TxnLogTableFencedError:
 
 
 def same_commit(one: bytes, other: bytes) -> bool:
-    """Whether two log files are one commit: the same `commitInfo.txnId`, and the same actions but for `commitInfo`."""
+    """Whether two log files are one commit: the same `commitInfo.txnId`, and the same actions but for `commitInfo`.
+
+    Commits without such an id must have the same `commitInfo`. Actions are compared by what they say, not by spelling.
+    """
     mine, theirs = _parsed(one), _parsed(other)
-    if mine is None or theirs is None or mine.txn_id is None:
+    if mine is None or theirs is None or mine.actions != theirs.actions:
         return False
-    return mine.txn_id == theirs.txn_id and mine.actions == theirs.actions
+    return mine.txn_id == theirs.txn_id if mine.txn_id is not None else mine.info == theirs.info
 
 
 def _description(data: bytes) -> str:
@@ -129,16 +135,21 @@ class _Parsed(msgspec.Struct):
 def _parsed(data: bytes) -> _Parsed | None:
     """A log file as its `commitInfo` and its other actions in a form that does not depend on order and spelling."""
     try:
-        lines: list[dict[str, Any]] = [
-            msgspec.json.decode(line, type=dict[str, Any]) for line in data.split(b"\n") if line.strip()
-        ]
+        lines = [_line.decode(line) for line in data.split(b"\n") if line.strip()]
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     info: dict[str, Any] = {}
     actions: list[bytes] = []
     for line in lines:
-        if isinstance(line.get("commitInfo"), dict):
+        if "commitInfo" in line:
             info = line["commitInfo"]
         else:
-            actions.append(msgspec.json.encode(line, order="deterministic"))
+            actions.append(msgspec.json.encode({k: _meaning(k, line[k]) for k in line}, order="deterministic"))
     return _Parsed(info, sorted(actions)) if lines else None
+
+
+def _meaning(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    """An action without the fields that say nothing: those that are null, and those at their defaults."""
+    with contextlib.suppress(KeyError, ValueError):
+        body = msgspec.json.decode(msgspec.json.encode(as_json(kind, from_json(kind, msgspec.json.encode(body)))))
+    return {name: value for name, value in body.items() if value is not None}

@@ -12,8 +12,9 @@ from deltalakedb.log_names import log_path
 
 from . import status
 from .places import Place, Places
+from .portions import rendered
 from .publish import foreign_commit, is_there, listed_version
-from .repair import rendered, repair
+from .repair import repair
 from .status import MirrorState, StatusUpdate
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,13 @@ class Reconciler:
         tables are logged. Raises the errors of the database.
         """
         with self._pool.connection() as db:
-            tables = Catalog(db).progress(self._target)
+            catalog = Catalog(db)
+            if status.find_target(catalog, self._target).state == "PAUSED":
+                return 0
+            tables = catalog.progress(self._target)
         repaired = 0
         for table in tables:
-            if table.status is None or table.state == "IMPORTING":
+            if table.status is None:
                 continue
             try:
                 repaired += self._table(places.of(table.location), table)

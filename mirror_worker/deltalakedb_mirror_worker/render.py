@@ -44,6 +44,17 @@ def _version_1(version: VersionActions, removes: Iterable[RemoveFile], adds: Ite
     databases do not agree on the order of texts.
     """
     yield _line("commitInfo", _commit_info(version.row))
+    yield from _actions(version, removes, adds)
+
+
+def _version_2(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
+    """A version that somebody else wrote: its `commitInfo` as it was found, if it had one; the rest as ours."""
+    if version.row.commit_info is not None:
+        yield _line("commitInfo", msgspec.Raw(version.row.commit_info))
+    yield from _actions(version, removes, adds)
+
+
+def _actions(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
     if version.protocol is not None:
         yield _line("protocol", as_json("protocol", version.protocol))
     if version.metadata is not None:
@@ -95,5 +106,5 @@ def _line(kind: str, body: Any) -> bytes:
     return line + b"\n"
 
 
-RENDERERS: dict[int, Renderer] = {1: _version_1}
+RENDERERS: dict[int, Renderer] = {1: _version_1, 2: _version_2}
 """Every renderer that was ever released, by number."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from deltalakedb.catalog import Catalog, VersionActions
 from deltalakedb.database import Pool
 from deltalakedb.log_names import commit_version, log_folder, log_path
 
 from .places import Place
-from .publish import Rendered, publish
-from .render import render
-from .wide import WIDE_ACTIONS, publish_wide
+from .portions import publish_versions
 
 logger = logging.getLogger(__name__)
-
-_AT_ONCE = 64
 
 
 def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> int:
@@ -26,21 +21,7 @@ def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> in
     gap meanwhile, and the errors of store and database.
     """
     missing = list(_missing(place, first, last))
-    for start in range(0, len(missing), _AT_ONCE):
-        some = missing[start : start + _AT_ONCE]
-        with pool.connection() as db, db.snapshot():
-            catalog = Catalog(db)
-            bare = catalog.versions([(table_no, v, v) for v in some], files=False)
-            wide = {v.row.version for v in bare if v.row.added_files + v.row.removed_files > WIDE_ACTIONS}
-            whole = catalog.versions([(table_no, v, v) for v in some if v not in wide])
-        small = {version.row.version: version for version in whole}
-        for version in some:
-            if version in wide:
-                publish_wide(pool, place, table_no, version)
-            elif version in small:
-                published = publish(place.store, place.folder, [rendered(small[version])])
-                if published.error is not None:
-                    raise published.error
+    publish_versions(pool, place, table_no, missing)
     if missing:
         logger.warning(
             "%s published versions of %s/%s were gone (the first is %s) and are there again",
@@ -48,12 +29,6 @@ def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> in
             extra={"table_no": table_no},
         )
     return len(missing)
-
-
-def rendered(version: VersionActions) -> Rendered:
-    """A committed version as it is published. Raises what rendering it raises."""
-    row = version.row
-    return Rendered(version=row.version, txn_id=row.txn_id, time_ms=row.time_ms, data=render(version))
 
 
 def _missing(place: Place, first: int, last: int) -> Iterator[int]:

@@ -52,6 +52,12 @@ def wanted(table: MirrorProgress, seen: int | None, versions: int) -> Slice:
     )
 
 
+def alone(each: Slice) -> Slice:
+    """`each`, cut to its first version where a log begins there without version 0: a checkpoint comes before the next."""
+    publish_from = 0 if each.table.status is None else each.table.status.publish_from
+    return replace(each, last=min(each.first, each.last)) if 0 < publish_from == each.first else each
+
+
 def within(slices: Sequence[Slice], sizes: Mapping[tuple[int, int], int], *, actions: int, wide: int) -> list[Slice]:
     """`slices` cut so that together they hold about so many file actions, but at least one version.
 

@@ -16,7 +16,8 @@ from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogMirrorError
 
 IN_PLACE = "in-place"
-"""The target that every lake has: the tables' own locations."""
+"""The target that every lake has, and its kind: the tables' own locations."""
+KINDS = (IN_PLACE, "copy", "replica")
 
 
 class MirrorState(StrEnum):
@@ -42,33 +43,33 @@ class StatusUpdate:
 
 
 def find_target(catalog: Catalog, name: str) -> MirrorTarget:
-    """The target of that name. Raises `TxnLogMirrorError` if there is none, or if this release cannot serve its kind."""
+    """The target of that name. Raises `TxnLogMirrorError` if there is none, or if this release does not know its kind."""
     targets = [target for target in catalog.targets() if target.state != "REMOVED"]
     found = next((target for target in targets if target.target == name), None)
     if found is None:
         known = ", ".join(target.target for target in targets)
         raise TxnLogMirrorError(f"this lake has no mirror target {name!r}; it has: {known}")
-    if found.kind != IN_PLACE:
+    if found.kind not in KINDS:
         raise TxnLogMirrorError(
-            f"the mirror target {name!r} is of kind {found.kind!r}: this release serves {IN_PLACE!r}"
+            f"the mirror target {name!r} is of kind {found.kind!r}, which this release does not know: {', '.join(KINDS)}"
         )
     return found
 
 
-def add_missing(db: Database, target: str, now_ms: int) -> None:
+def add_missing(db: Database, target: str, *, in_place: bool, now_ms: int) -> None:
     """Give every table without a row for the target one, in the transaction under way.
 
-    It publishes from the first version that was not imported.
+    In place it publishes from the first version that was not imported, elsewhere, where no dropped table is of use, from
+    the oldest that can be reconstructed.
     """
+    ours = "v.commit_seq IS NOT NULL" if in_place else "t.state <> 'DROPPED'"
     rows = db.query(
-        """
-        SELECT v.table_no, MIN(v.version) FROM dl_table_versions v
-        WHERE v.commit_seq IS NOT NULL AND v.table_no IN (
-            SELECT t.table_no FROM dl_tables t
-            LEFT JOIN dl_mirror_status s ON s.table_no = t.table_no AND s.target = ?
-            WHERE s.table_no IS NULL
-        )
-        GROUP BY v.table_no ORDER BY v.table_no
+        f"""
+        SELECT t.table_no, MIN(v.version) FROM dl_tables t
+        JOIN dl_table_versions v ON v.table_no = t.table_no
+        LEFT JOIN dl_mirror_status s ON s.table_no = t.table_no AND s.target = ?
+        WHERE s.table_no IS NULL AND {ours}
+        GROUP BY t.table_no ORDER BY t.table_no
         """,
         (target,),
     )

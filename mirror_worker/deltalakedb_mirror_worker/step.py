@@ -12,22 +12,23 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deltalakedb.catalog import Catalog, MirrorProgress, Range, VersionActions
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
 from deltalakedb.objectstore import ObjectStore
-from deltalakedb.objectstore.identity import claim_root, foreign_log, log_object
+from deltalakedb.objectstore.identity import claim_root
 
 from . import status
-from .places import Place, Places
-from .publish import Published, Rendered, is_there, listed_version, publish
-from .repair import rendered, repair
-from .slices import Slice, wanted, within
+from .delivery import DELIVERIES, Delivery, FilesAwaited
+from .jobs import Job, make_job, run_job
+from .places import Places
+from .publish import Published
+from .slices import alone, wanted, within
 from .status import MirrorState, StatusUpdate
 from .threads import Threads
-from .wide import WIDE_ACTIONS, is_wide_there, publish_wide
+from .wide import WIDE_ACTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ MAX_PAUSE_SECONDS = 60.0
 FENCED_SECONDS = 30.0
 """How often a fenced table is looked at again: whoever is in the way may have gone."""
 
+AWAITED_SECONDS = 1.0
+"""How often a replica's table is looked at whose data files are not there yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -65,23 +69,6 @@ class Progress:
     fenced: int
     more: bool
     """Whether another step has something to do right now."""
-
-
-@dataclass(slots=True)
-class _Job:
-    """Versions of one table on their way."""
-
-    slice: Slice
-    before: Rendered | None = None
-    """The version before the first, where it has yet to be seen that it is in its place, unless it is wide."""
-    commits: list[Rendered] = field(default_factory=list)
-    """Empty for a wide version."""
-    error: TxnLogError | None = None
-    """What kept further versions from being rendered."""
-
-    @property
-    def table(self) -> MirrorProgress:
-        return self.slice.table
 
 
 class Mirror:
@@ -110,23 +97,31 @@ class Mirror:
         self._threads = Threads(threads, "mirror")
         self._on_published = on_published
         self._places: Places | None = None
+        self._delivery: Delivery | None = None
         self._seen: dict[int, int] = {}
         """Newest version of each table that this process has seen in its place."""
-        self._running: dict[int, tuple[_Job, Future[Published]]] = {}
+        self._running: dict[int, tuple[Job, Future[Published]]] = {}
         self._not_before: dict[int, float] = {}
         """When a table that failed is tried again."""
         self._turn = 0
 
     @property
     def places(self) -> Places:
-        """The lake's stores. The first use makes the root this lake's, or raises `TxnLogMirrorError`."""
+        """The stores of the lake and the target. The first use makes the target's root this lake's.
+
+        Raises `TxnLogMirrorError` if the root is another lake's or the target cannot be served.
+        """
         if self._places is None:
             with self._pool.connection() as db:
-                lake = Catalog(db).lake()
-            if lake is None:
-                raise TxnLogMirrorError("the store holds no lake yet: run `deltalakedb migrate` first")
-            places = Places(lake.root, self._open_objects)
+                catalog = Catalog(db)
+                lake = catalog.lake()
+                if lake is None:
+                    raise TxnLogMirrorError("the store holds no lake yet: run `deltalakedb migrate` first")
+                target = status.find_target(catalog, self._target)
+            places = Places(lake.root, self._open_objects, target=target.root)
             claim_root(places.root, lake.lake_id)
+            if target.kind != status.IN_PLACE:
+                self._delivery = DELIVERIES[target.kind](self._pool, places)
             self._places = places
         return self._places
 
@@ -144,7 +139,7 @@ class Mirror:
             behind = self._behind(db, catalog)
             jobs, more = self._read(db, catalog, [table for table in behind if self._free(table)])
         left = [future for _, future in self._running.values()]
-        begun = [self._threads.submit(_publish, self._pool, places, job) for job in jobs]
+        begun = [self._threads.submit(run_job, self._pool, places, self._delivery, job) for job in jobs]
         self._running |= {job.table.table_no: (job, future) for job, future in zip(jobs, begun, strict=True)}
         if begun or left:
             wait(begun or left, PATIENCE_SECONDS if begun else LEFT_SECONDS)
@@ -162,12 +157,19 @@ class Mirror:
 
     def _behind(self, db: Database, catalog: Catalog) -> list[MirrorProgress]:
         """Tables that lack versions; each has a status row after this."""
-        behind = catalog.progress(self._target, behind=True)
+        behind = self._served(catalog)
         if any(table.status is None for table in behind):
             with db.transaction():
-                status.add_missing(db, self._target, _now_ms())
-            behind = catalog.progress(self._target, behind=True)
-        return [table for table in behind if table.state != "IMPORTING"]
+                status.add_missing(db, self._target, in_place=self._delivery is None, now_ms=_now_ms())
+            behind = self._served(catalog)
+        return behind
+
+    def _served(self, catalog: Catalog) -> list[MirrorProgress]:
+        """Tables that lack versions. In place without those that are being imported, whose log is still somebody else's;
+        elsewhere without those that were dropped before they came here."""
+        unserved = "IMPORTING" if self._delivery is None else "DROPPED"
+        behind = catalog.progress(self._target, behind=True)
+        return [table for table in behind if table.status is not None or table.state != unserved]
 
     def _free(self, table: MirrorProgress) -> bool:
         return (
@@ -176,15 +178,17 @@ class Mirror:
             and self._not_before.get(table.table_no, 0.0) <= time.monotonic()
         )
 
-    def _read(self, db: Database, catalog: Catalog, tables: Sequence[MirrorProgress]) -> tuple[list[_Job], bool]:
+    def _read(self, db: Database, catalog: Catalog, tables: Sequence[MirrorProgress]) -> tuple[list[Job], bool]:
         """The jobs of this step, and whether it leaves something that the next one could begin with at once."""
         # Where not all fit in one step, another table is first each time.
         self._turn = (self._turn + 1) % max(1, len(tables))
         turned = [*tables[self._turn :], *tables[: self._turn]]
         full = [wanted(table, self._seen.get(table.table_no), SLICE_VERSIONS) for table in turned]
+        if self._delivery is not None:
+            full = [alone(each) for each in full]
         missing = [each for each in full if each.last >= each.first]
         # Published already, and not recorded.
-        jobs = [_Job(slice=each) for each in full if each.last < each.first]
+        jobs = [Job(slice=each) for each in full if each.last < each.first]
         if missing:
             with db.snapshot():
                 sizes = _sizes(db, [each.span for each in missing])
@@ -193,7 +197,7 @@ class Mirror:
             by_table: dict[int, list[VersionActions]] = {}
             for version in versions:
                 by_table.setdefault(version.row.table_no, []).append(version)
-            jobs += [_job(each, by_table.get(each.table.table_no, [])) for each in taken]
+            jobs += [make_job(each, by_table.get(each.table.table_no, [])) for each in taken]
         begun = sum(job.slice.last - job.slice.first + 1 for job in jobs)
         return jobs, sum(each.table.version - each.first + 1 for each in missing) > begun
 
@@ -231,7 +235,7 @@ class Mirror:
             more=(more and any(published.values())) or bool(self._running),
         )
 
-    def _update(self, job: _Job, published: Published) -> StatusUpdate:
+    def _update(self, job: Job, published: Published) -> StatusUpdate:
         """What one job means for the table: its new status, and when it is tried again."""
         table = job.table
         mirrored = job.slice.first - 1 + published.done
@@ -255,6 +259,10 @@ class Mirror:
                 last_error=told,
                 fenced_by=told,
             )
+        if isinstance(error, FilesAwaited):
+            self._not_before[table.table_no] = time.monotonic() + min(self._max_pause, AWAITED_SECONDS)
+            state = MirrorState.IN_FLIGHT if mirrored >= job.publish_from else MirrorState.PENDING
+            return StatusUpdate(table_no=table.table_no, state=state, mirrored=mirrored, last_error=told)
         pause = min(self._max_pause, 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.25)
         level = logging.ERROR if attempts >= ALARM_ATTEMPTS else logging.WARNING
         logger.log(level, "table %r could not be published, again in %.0f s: %s", table.name, pause, told, extra=where)
@@ -276,67 +284,6 @@ def _sizes(db: Database, spans: Sequence[Range]) -> dict[tuple[int, int], int]:
         rows = db.query(" UNION ALL ".join([branch] * len(some)), [bound for span in some for bound in span])
         sizes.update({(table_no, version): size for table_no, version, size in rows})
     return sizes
-
-
-def _job(each: Slice, versions: Sequence[VersionActions]) -> _Job:
-    """Render a slice. What cannot be rendered ends it: the versions before it are published all the same."""
-    job = _Job(slice=each)
-    if each.rows is None:
-        return job
-    _, first, last = each.rows
-    for expected, version in zip(range(first, last + 1), versions, strict=False):
-        try:
-            if version.row.version != expected:
-                break
-            commit = rendered(version)
-        except TxnLogError as error:
-            job.error = error
-            return job
-        except Exception as error:
-            # Whatever it is, it must not keep the other tables from being published.
-            logger.exception("version %s of table %r cannot be rendered", expected, each.table.name)
-            job.error = TxnLogMirrorError(f"version {expected} cannot be rendered: {type(error).__name__}: {error}")
-            return job
-        if expected < each.first:
-            job.before = commit
-        else:
-            job.commits.append(commit)
-    if not job.commits and not each.wide:
-        job.error = TxnLogMirrorError(f"SQL has no version {each.first} of a table whose head is {each.table.version}")
-    return job
-
-
-def _publish(pool: Pool, places: Places, job: _Job) -> Published:
-    """Publish one table's versions; runs in a thread of its own."""
-    each = job.slice
-    table_no = job.table.table_no
-    try:
-        place = places.of(job.table.location)
-        if each.before_wide:
-            before = is_wide_there(pool, place, table_no, each.first - 1)
-        else:
-            before = job.before is None or is_there(place.store, place.folder, job.before)
-        if not before:
-            publish_from = job.table.status.publish_from if job.table.status is not None else 0
-            repair(pool, place, table_no, publish_from, each.first - 1)
-        if each.first == 0:
-            _refuse_foreign_log(place, job.table.name)
-        if not each.wide:
-            return publish(place.store, place.folder, job.commits)
-        publish_wide(pool, place, table_no, each.first)
-        return Published(1, None)
-    except TxnLogError as error:
-        return Published(0, error)
-    except Exception as error:
-        logger.exception("table %r cannot be published", job.table.name)
-        return Published(0, TxnLogMirrorError(f"{type(error).__name__} while publishing: {error}"))
-
-
-def _refuse_foreign_log(place: Place, table: str) -> None:
-    """A table of ours begins in an empty `_delta_log`, or in one that has a version 0, which is then compared."""
-    found = log_object(place.store, place.folder)
-    if found is not None and listed_version(place.store, place.folder, 0) != 0:
-        raise TxnLogTableFencedError(str(foreign_log(place.store, found, table)))
 
 
 def _mirrored(table: MirrorProgress) -> int:

@@ -138,7 +138,7 @@ class Upkeep:
         try:
             places = self._open_places()
             with self._pool.connection() as db:
-                document = watermark.load(db, self._target)
+                document = watermark.load(db, self._target, places.uri)
             watermark.write(places.root, document)
         except BaseException:
             self._watermark_due = True

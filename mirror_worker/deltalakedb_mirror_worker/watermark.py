@@ -8,7 +8,7 @@ good version. The document only moves forward, by compare-and-swap.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -62,7 +62,13 @@ def exclusion(table: MirrorProgress) -> str | None:
     """Why a watermark does not wait for a table, or None if it does."""
     if table.status is not None and table.status.state == MirrorState.FENCED:
         return "FENCED"
+    if table.state == "DROPPED" and table.status is None:
+        return table.state  # before the target was there
     return table.state if table.state in ("IMPORTING", "RELEASED") else None
+
+
+def _in_place(location: str) -> str:
+    return location
 
 
 def document(
@@ -72,8 +78,12 @@ def document(
     tables: Iterable[MirrorProgress],
     versions: Mapping[int, int],
     dropped: Collection[int],
+    locate: Callable[[str], str] = _in_place,
 ) -> Watermark:
-    """The document at `commit_seq`. By table_no: the versions of all tables that existed then, and those dropped by then."""
+    """The document at `commit_seq`. By table_no: the versions of all tables that existed then, and those dropped by then.
+
+    `locate` gives the address at the target of a table with that location.
+    """
     shown: dict[str, WatermarkTable] = {}
     excluded: dict[str, ExcludedTable] = {}
     for table in tables:
@@ -81,17 +91,17 @@ def document(
         if reason is not None:
             last = -1 if table.status is None else table.status.mirrored_version
             excluded[table.table_id] = ExcludedTable(
-                name=table.name, location=table.location, reason=reason, version=last
+                name=table.name, location=locate(table.location), reason=reason, version=last
             )
         elif table.table_no in versions:
             shown[table.name] = WatermarkTable(
-                id=table.table_id, location=table.location, version=versions[table.table_no]
+                id=table.table_id, location=locate(table.location), version=versions[table.table_no]
             )
     return Watermark(lake_id=lake_id, target=target, commit_seq=commit_seq, tables=shown, excluded=excluded)
 
 
-def load(db: Database, target: str) -> Watermark:
-    """The watermark as SQL has it now."""
+def load(db: Database, target: str, locate: Callable[[str], str] = _in_place) -> Watermark:
+    """The watermark as SQL has it now; `locate` as for `document`."""
     catalog = Catalog(db)
     with db.snapshot():
         ((lake_id,),) = db.query("SELECT lake_id FROM dl_lake")
@@ -109,7 +119,7 @@ def load(db: Database, target: str) -> Watermark:
             )
             versions.update(found)
         gone = db.query("SELECT table_no FROM dl_tables WHERE state = 'DROPPED' AND dropped_seq <= ?", (commit_seq,))
-    return document(lake_id, target, commit_seq, tables, versions, {row[0] for row in gone})
+    return document(lake_id, target, commit_seq, tables, versions, {row[0] for row in gone}, locate)
 
 
 def write(store: ObjectStore, watermark: Watermark) -> bool:

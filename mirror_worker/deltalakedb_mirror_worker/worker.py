@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,31 +30,29 @@ class Worker:
 
     def __init__(self, settings: Settings, *, target: str = status.IN_PLACE) -> None:
         """Raises `TxnLogConfigError` if there is no lake in the store or the settings name another root than its own,
-        `TxnLogHaltedError` if its SQL schema is not that of this release."""
+        `TxnLogMirrorError` if it has no such target, `TxnLogHaltedError` if its SQL schema is not that of this release."""
         self.pool = Pool(lambda: open_database(settings.address, by_key=True))
         try:
             self.lake = _lake(self.pool, settings)
+            with self.pool.connection() as db:
+                place = status.find_target(Catalog(db), target)
         except BaseException:
             self.pool.close()
             raise
-        storage = settings.storage
-        options = storage.values
         self._target = target
-
-        def open_objects(uri: str) -> ObjectStore:
-            return open_object_store(uri, options if urlsplit(uri).scheme == "s3" else None)
-
         self.mirror = Mirror(
             self.pool,
-            open_objects,
+            store_opener(settings),
             target=target,
-            threads=REMOTE_THREADS if urlsplit(self.lake.root).scheme == "s3" else LOCAL_THREADS,
+            threads=REMOTE_THREADS if urlsplit(place.root or self.lake.root).scheme == "s3" else LOCAL_THREADS,
             secrets=settings.secrets,
             on_published=lambda versions: self.upkeep.published(versions),
         )
         self.upkeep = Upkeep(self.pool, lambda: self.mirror.places, target=target)
         self._begun = False
-        self.lock = StepLock(Path(f"{settings.address.path}.mirror.lock")) if settings.address.path else None
+        # Of its own for each target: a copy that takes its time must not keep a client from publishing what it committed.
+        suffix = "mirror" if target == status.IN_PLACE else f"mirror-{target}"
+        self.lock = StepLock(Path(f"{settings.address.path}.{suffix}.lock")) if settings.address.path else None
 
     def step(self, timeout: float) -> Progress | None:
         """The mirror's step; None if another process was at it for `timeout` seconds."""
@@ -83,6 +82,12 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def store_opener(settings: Settings) -> Callable[[str], ObjectStore]:
+    """Opens object stores by URI, with the settings' options where they apply."""
+    options = settings.storage.values
+    return lambda uri: open_object_store(uri, options if urlsplit(uri).scheme == "s3" else None)
 
 
 def _lake(pool: Pool, settings: Settings) -> LakeInfo:

@@ -281,7 +281,7 @@ def test_no_secret_is_recorded(lake: FilledLake, pool: Pool, root: Root) -> None
 @pytest.fixture
 def wide_from_three(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version with more than three files is wide."""
-    for module in ("step", "repair", "wide"):
+    for module in ("step", "portions", "wide"):
         monkeypatch.setattr(f"deltalakedb_mirror_worker.{module}.WIDE_ACTIONS", 3)
 
 

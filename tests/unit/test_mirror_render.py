@@ -175,7 +175,29 @@ def test_every_line_is_one_json_object_with_one_key() -> None:
 
     assert lines[-1] == b""
     assert all(len(line) == 1 for line in parsed)
-    assert sorted(RENDERERS) == [1]
+    assert sorted(RENDERERS) == [1, 2]
+
+
+def test_a_version_of_others_keeps_its_commit_info() -> None:
+    """Renderer 2 gives back the commitInfo that was found, with whatever it says, or none where there was none."""
+    found = '{"timestamp":1.5,"operationParameters":{"mode":1},"inCommitTimestamp":7,"txnId":null}'
+    theirs = render(replace(EVERYTHING, row=replace(ROW, render_version=2, commit_info=found)))
+    without = render(replace(EVERYTHING, row=replace(ROW, render_version=2, commit_info=None)))
+    first, rest = render(EVERYTHING).split(b"\n", 1)
+
+    assert theirs == b'{"commitInfo":' + found.encode() + b"}\n" + rest
+    assert without == rest
+    assert first.startswith(b'{"commitInfo":')
+
+
+def test_commits_without_an_id_are_compared_by_what_they_say() -> None:
+    """Nulls, defaults and order do not make a commit another one; its commitInfo does."""
+    ours = b'{"commitInfo":{"operation":"WRITE"}}\n{"add":{"path":"a","partitionValues":{},"size":1,"modificationTime":2,"dataChange":true}}'
+    theirs = b'{"add":{"tags":null,"size":1,"path":"a","partitionValues":{},"modificationTime":2,"stats":null}}\n{"commitInfo":{"operation":"WRITE"}}\n'
+
+    assert same_commit(ours, theirs)
+    assert not same_commit(ours, theirs.replace(b"WRITE", b"MERGE"))
+    assert not same_commit(ours, theirs.replace(b'"size":1', b'"size":2'))
 
 
 texts = st.text(max_size=20)

@@ -180,6 +180,13 @@ class Catalog:
             return _table(rows[0])
         raise self._missing(which, key, version=version, commit_seq=commit_seq, timestamp_ms=timestamp_ms)
 
+    def oldest_version(self, table_no: int) -> int:
+        """The oldest version of a table that can be reconstructed."""
+        ((version,),) = self._database.query(
+            "SELECT min(v.version) FROM dl_table_versions v WHERE v.table_no = ?", [table_no]
+        )
+        return int(version)
+
     def history(self, table_no: int, *, limit: int | None = None, before: int | None = None) -> list[VersionRow]:
         """Versions of a table, newest first: those below `before`, `limit` of them at most."""
         rows = self._database.query(

@@ -82,6 +82,17 @@ class LocalStore:
             raise self._failed("read", path, error) from error
         return Object(data, _tag(data), time_ms)
 
+    def info(self, path: str) -> ObjectInfo | None:
+        try:
+            status = os.lstat(self._path(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._failed("look at", path, error) from error
+        return (
+            ObjectInfo(path, status.st_size, status.st_mtime_ns // 1_000_000) if stat.S_ISREG(status.st_mode) else None
+        )
+
     def put_if_absent(self, objects: Sequence[NewObject]) -> list[Put]:
         if not objects:
             return []

@@ -66,6 +66,10 @@ class ObjectStore(Protocol):
         """The object, or None if there is none. Raises `TxnLogObjectStoreError` if that cannot be told."""
         ...
 
+    def info(self, path: str) -> ObjectInfo | None:
+        """What is known of the object without reading it, or None if there is none. Raises as `get`."""
+        ...
+
     def put_if_absent(self, objects: Sequence[NewObject]) -> list[Put]:
         """Put objects in order, each only if nothing is at its path; durable when this returns.
 

@@ -87,6 +87,18 @@ class S3Store:
             raise self._failed("read", path, error) from error
         return Object(data, answer["ETag"], int(answer["LastModified"].timestamp() * 1000))
 
+    def info(self, path: str) -> ObjectInfo | None:
+        try:
+            answer = self._clients.patient.head_object(Bucket=self._bucket, Key=self._prefix + path)
+        except ClientError as error:
+            # An answer to HEAD has no body, so that a missing bucket cannot be told from a missing object.
+            if _code(error) == "404":
+                return None
+            raise self._failed("look at", path, error) from error
+        except BotoCoreError as error:
+            raise self._failed("look at", path, error) from error
+        return ObjectInfo(path, answer["ContentLength"], int(answer["LastModified"].timestamp() * 1000))
+
     def put_if_absent(self, objects: Sequence[NewObject]) -> list[Put]:
         results: list[Put] = []
         for new in objects:

@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.ids import is_table_name
 from deltalakedb.settings import Settings, load_settings
+from deltalakedb.uri import StoreUri, lake_uri, parse_uri
 
 
 class Output(StrEnum):
@@ -26,6 +29,9 @@ LogOption = Annotated[
 ]
 RootOption = Annotated[str | None, typer.Option("--root", help="Root of new tables; the store knows it.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+TableArgument = Annotated[
+    str, typer.Argument(metavar="TABLE-URI", help="URI of a table of the lake, or its name in the lake of --store.")
+]
 OutputOption = Annotated[Output, typer.Option("--output", help="text for people, json for programs.")]
 
 
@@ -34,6 +40,22 @@ def settings_of(ctx: typer.Context, **given: Any) -> Settings:
     settings = load_settings(**given)
     ctx.find_root().obj = settings
     return settings
+
+
+def table_of(ctx: typer.Context, table: str, *, store: str | None, config: Path | None) -> tuple[Settings, str]:
+    """The lake and the name of a table that is given by its URI, or by its name in the lake of `store`.
+
+    Raises `TxnLogConfigError` for a URI that names no table of a lake.
+    """
+    if is_table_name(table):
+        return settings_of(ctx, store=store, config=config), table
+    parsed = parse_uri(table)
+    if not isinstance(parsed, StoreUri) or parsed.table is None:
+        raise TxnLogConfigError(
+            "a table of a lake is meant: its URI (deltasql://postgres/<db>/<schema>/<table>, "
+            "deltasql://sqlite//<path>/lake.db?table=<table>), or its name, and --store for the lake"
+        )
+    return settings_of(ctx, store=lake_uri(parsed.address), config=config), parsed.table
 
 
 def as_json(result: Any) -> str:
