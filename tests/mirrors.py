@@ -74,8 +74,8 @@ def make_mirror(pool: Pool, root: Root) -> Iterator[MakeMirror]:
     """
     made: list[Mirror] = []
 
-    def make(threads: int = 4, **options: str) -> Mirror:
-        mirror = Mirror(pool, lambda uri: root.open(uri, **options), threads=threads, max_pause=0.001)
+    def make(threads: int = 4, target: str = status.IN_PLACE, **options: str) -> Mirror:
+        mirror = Mirror(pool, lambda uri: root.open(uri, **options), target=target, threads=threads, max_pause=0.001)
         made.append(mirror)
         return mirror
 
@@ -107,10 +107,10 @@ def publish_all(mirror: Mirror) -> Progress:
             )
 
 
-def progress_of(pool: Pool, name: str) -> MirrorProgress:
-    """The status of the table of that name at the default target."""
+def progress_of(pool: Pool, name: str, target: str = status.IN_PLACE) -> MirrorProgress:
+    """The status of the table of that name at a target."""
     with pool.connection() as db:
-        return next(table for table in Catalog(db).progress(status.IN_PLACE) if table.name == name)
+        return next(table for table in Catalog(db).progress(target) if table.name == name)
 
 
 def log_files(store: ObjectStore, table: str) -> list[str]:

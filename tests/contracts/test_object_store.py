@@ -75,6 +75,15 @@ def test_an_object_is_read_back_as_it_was_put(store: ObjectStore) -> None:
     assert abs(found.time_ms - os.stat(__file__).st_atime * 1000) < 10 * 365 * 86_400_000
 
 
+def test_an_object_is_known_without_being_read(store: ObjectStore) -> None:
+    """Size and time of one object are those that a listing shows; where nothing is, or only a folder, there is None."""
+    put(store, "t/a file.parquet", b"12345")
+    (listed,) = store.list("t/")
+
+    assert store.info("t/a file.parquet") == listed
+    assert [store.info(path) for path in ("t/another", "t", "t/a file.parquet/b")] == [None, None, None]
+
+
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     """Empty is not absent."""
     put(store, "empty", b"")

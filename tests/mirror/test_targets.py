@@ -1,0 +1,178 @@
+"""Targets at another root: copies, whose data files the mirror brings, and replicas, whose data files others bring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from deltalakedb.database import Pool
+from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.log_names import log_path
+from deltalakedb.objectstore import NewObject, ObjectStore
+from deltalakedb_mirror_worker import watermark
+from deltalakedb_mirror_worker.reconcile import Reconciler
+from deltalakedb_mirror_worker.step import Mirror
+from tests.lakes import FilledLake, add, append, create, remove
+from tests.mirror.test_published import fill, rows
+from tests.mirrors import MakeMirror, Root, log_files, progress_of, publish_all
+
+
+@pytest.fixture
+def elsewhere(root: Root) -> str:
+    """A root beside the lake's."""
+    return f"{root.uri}-elsewhere"
+
+
+@pytest.fixture
+def objects(root: Root, elsewhere: str) -> ObjectStore:
+    """What lies there."""
+    return root.open(elsewhere)
+
+
+def add_target(pool: Pool, kind: str, root: str) -> None:
+    with pool.connection() as db, db.transaction():
+        db.execute("INSERT INTO dl_mirror_targets VALUES (?, ?, ?, 'ACTIVE', 0)", (kind, kind, root))
+
+
+def bring(lake: FilledLake, objects: ObjectStore, path: str) -> None:
+    """Copy one file as somebody else would."""
+    found = lake.objects.get(path)
+    assert found is not None
+    objects.put_if_absent([NewObject(path, found.data)])
+
+
+def rows_at(location: str, root: Root, version: int | None = None) -> list[dict[str, Any]]:
+    table = DeltaTable(location, version=version, storage_options=dict(root.options))
+    found: list[dict[str, Any]] = table.to_pyarrow_table().sort_by("id").to_pylist()
+    return found
+
+
+def test_a_copy_has_every_table_with_its_files(
+    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, elsewhere: str, objects: ObjectStore
+) -> None:
+    """Readers find the same rows at the other root, at every version; the lake's own tables are not published by it."""
+    expected = fill(lake)
+    add_target(pool, "copy", elsewhere)
+    mirror = make_mirror(target="copy")
+    progress = publish_all(mirror)
+    with pool.connection() as db:
+        watermark.write(mirror.places.root, watermark.load(db, "copy", mirror.places.uri))
+    document = watermark.read(objects)
+
+    assert (progress.published, progress.versions_behind, progress.failed) == (17, 0, 0)
+    assert {name: rows_at(f"{elsewhere}/{name}", root) for name in expected} == expected
+    assert [len(rows_at(f"{elsewhere}/plain", root, version)) for version in (0, 1, 5, 6)] == [2, 3, 7, 5]
+    assert log_files(lake.objects, "plain") == []
+    assert progress_of(pool, "plain").status is None
+    assert document is not None
+    assert (document.target, document.tables["odd"].location) == ("copy", f"{elsewhere}/odd")
+    assert objects.get("_deltalakedb.json") is not None
+
+
+def test_a_copy_takes_what_vacuum_has_left(
+    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, elsewhere: str
+) -> None:
+    """A file that a newer version removed may be gone; one that is live must be there, or its version waits."""
+    gone = lake.write("t", "gone.parquet", rows(1))
+    lake.commit(create("t", gone))
+    lake.commit(append("t", lake.write("t", "kept.parquet", rows(2))))
+    lake.commit(remove("t", gone))
+    lake.objects.delete(["t/gone.parquet"])
+    add_target(pool, "copy", elsewhere)
+    mirror = make_mirror(target="copy")
+    publish_all(mirror)
+    there = rows_at(f"{elsewhere}/t", root)
+    lake.commit(append("t", add("never.parquet")))
+    publish_all(mirror)
+    failed = progress_of(pool, "t", "copy").status
+
+    assert there == [{"id": 2, "text": "row 2"}]
+    assert failed is not None
+    assert (failed.state, failed.mirrored_version) == ("FAILED", 2)
+    assert failed.last_error is not None
+    assert "version 3 cannot be copied: 'never.parquet' is not in" in failed.last_error
+
+
+def test_a_replica_waits_for_its_files(
+    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, elsewhere: str, objects: ObjectStore
+) -> None:
+    """Versions appear in order, each once its files are there whole; other tables go on meanwhile."""
+    lake.commit(create("t", lake.write("t", "0.parquet", rows(0))), create("u"))
+    lake.commit(append("t", lake.write("t", "1.parquet", rows(1))))
+    lake.commit(append("t", lake.write("t", "2.parquet", rows(2))))
+    add_target(pool, "replica", elsewhere)
+    mirror = make_mirror(target="replica")
+    bring(lake, objects, "t/0.parquet")
+    bring(lake, objects, "t/2.parquet")
+    objects.put_if_absent([NewObject("t/1.parquet", b"half of it")])
+    publish_all(mirror)
+    waiting = progress_of(pool, "t", "replica").status
+    other = progress_of(pool, "u", "replica").status
+    objects.delete(["t/1.parquet"])
+    bring(lake, objects, "t/1.parquet")
+    while mirror.step().versions_behind:
+        pass
+    done = progress_of(pool, "t", "replica").status
+
+    assert waiting is not None
+    assert (waiting.state, waiting.mirrored_version, waiting.attempts) == ("IN_FLIGHT", 0, 0)
+    assert waiting.last_error is not None
+    assert "version 1 waits for its data files: '1.parquet' is not in" in waiting.last_error
+    assert other is not None
+    assert other.state == "SUCCEEDED"
+    assert done is not None
+    assert (done.state, done.mirrored_version, done.last_error) == ("SUCCEEDED", 2, None)
+    assert len(rows_at(f"{elsewhere}/t", root)) == 3
+
+
+def test_a_replica_does_not_wait_for_what_vacuum_took(
+    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, elsewhere: str, objects: ObjectStore
+) -> None:
+    """A file that was removed longer ago than the table keeps removed files will never come."""
+    gone, kept = lake.write("t", "gone.parquet", rows(1)), lake.write("t", "kept.parquet", rows(2))
+    lake.commit(create("t", gone, kept, deletedFileRetentionDuration="interval 0 seconds"))
+    lake.commit(remove("t", gone))
+    add_target(pool, "replica", elsewhere)
+    bring(lake, objects, "t/kept.parquet")
+    mirror = make_mirror(target="replica")
+    publish_all(mirror)
+
+    assert rows_at(f"{elsewhere}/t", root) == [{"id": 2, "text": "row 2"}]
+
+
+def test_targets_do_not_wait_for_each_other(
+    lake: FilledLake, mirror: Mirror, make_mirror: MakeMirror, pool: Pool, elsewhere: str, objects: ObjectStore
+) -> None:
+    """Each target has its own status: a fence at one is none at the other, and a paused one does nothing."""
+    lake.commit(create("t", lake.write("t", "0.parquet", rows(0))))
+    add_target(pool, "copy", elsewhere)
+    copy = make_mirror(target="copy")
+    publish_all(copy)
+    objects.put_if_absent([NewObject(log_path("t", 1), b'{"commitInfo":{"txnId":"theirs"}}\n')])
+    lake.commit(append("t", lake.write("t", "1.parquet", rows(1))))
+    publish_all(copy)
+    publish_all(mirror)
+    here, there = progress_of(pool, "t").status, progress_of(pool, "t", "copy").status
+    with pool.connection() as db:
+        db.execute("UPDATE dl_mirror_targets SET state = 'PAUSED' WHERE target = 'copy'")
+    objects.delete([log_path("t", 1)])
+    paused = (copy.step().published, Reconciler(pool, target="copy").round(copy.places))
+
+    assert here is not None
+    assert there is not None
+    assert (here.state, here.mirrored_version) == ("SUCCEEDED", 1)
+    assert (there.state, there.mirrored_version) == ("FENCED", 0)
+    assert paused == (0, 0)
+
+
+@pytest.mark.parametrize("below", ["", "/within"])
+def test_a_target_keeps_out_of_the_lakes_own_root(
+    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, below: str
+) -> None:
+    """Its files would be taken for tables, or overwrite their logs."""
+    add_target(pool, "copy", f"{root.uri}{below}")
+
+    with pytest.raises(TxnLogMirrorError, match="overlap"):
+        make_mirror(target="copy").step()
