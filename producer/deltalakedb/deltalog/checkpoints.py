@@ -1,0 +1,172 @@
+"""Checkpoints as streams of actions: classic, in parts, and V2 in Parquet or JSON with sidecars; some rows at a time.
+
+What there are few of (protocol, metadata, transactions, domains) comes first, then the files.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deltalakedb.events import ImportedAction
+from deltalakedb.log_names import SIDECARS, log_folder
+from deltalakedb.objectstore import ObjectStore
+
+from . import arrow_values
+from .checkpoint_rows import FILES, NOT_STATE, PARTITION_VALUES_PARSED, STATS_PARSED, actions, local_timestamps
+from .commits import HELD_BYTES, corrupt, parse_actions, vanished
+from .listing import Checkpoint
+
+_BATCH_ROWS = 4_096
+
+
+class CheckpointReader:
+    """One checkpoint, opened. Large files are copied to a local folder for as long as it is; close it, or use `with`.
+
+    Every method raises `TxnLogDeltaLogError` (CORRUPT, VANISHED) with version and file, and `TxnLogObjectStoreError`.
+    """
+
+    def __init__(self, store: ObjectStore, folder: str, checkpoint: Checkpoint) -> None:
+        self._store = store
+        self._log = log_folder(folder)
+        self._checkpoint = checkpoint
+        self._folder = tempfile.TemporaryDirectory(prefix="deltalakedb-checkpoint-")
+        self._local: Collection[arrow_values.Path] = frozenset()
+        self._sidecars: list[tuple[str, int]] = []
+
+    def __enter__(self) -> CheckpointReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the copies. Idempotent."""
+        self._folder.cleanup()
+
+    def heading(self) -> list[ImportedAction]:
+        """Every action that is no file: protocol, metadata, transactions, domains, and of kinds that nobody knows."""
+        found: list[ImportedAction] = []
+        self._sidecars.clear()
+        for file in self._checkpoint.files:
+            for action in self._main(file.path, file.size, files=False):
+                if action.kind == "sidecar":
+                    self._sidecars.append(self._sidecar(file.path, action.json))
+                else:
+                    found.append(action)
+        for action in found:
+            if action.kind == "metaData":
+                self._local = local_timestamps(_schema_of(action))
+        return found
+
+    def files(self) -> Iterator[ImportedAction]:
+        """Every add and remove, those of sidecars included. To be read after `heading`."""
+        for file in self._checkpoint.files:
+            yield from self._main(file.path, file.size, files=True)
+        for path, size in self._sidecars:
+            yield from self._parquet(path, size, files=True)
+
+    def _main(self, path: str, size: int, *, files: bool) -> Iterator[ImportedAction]:
+        if not path.endswith(".json"):
+            yield from self._parquet(path, size, files=files)
+            return
+        found = self._content(path, size)
+        with io.BytesIO(found) if isinstance(found, bytes) else found.open("rb") as data:
+            for action in parse_actions(data, path=path, version=self._checkpoint.version):
+                if (action.kind in FILES) == files and action.kind not in NOT_STATE:
+                    yield action
+
+    def _parquet(self, path: str, size: int, *, files: bool) -> Iterator[ImportedAction]:
+        found = self._content(path, size)
+        try:
+            with (
+                pa.BufferReader(found) if isinstance(found, bytes) else pa.memory_map(str(found)) as data,
+                pq.ParquetFile(data) as parquet,
+            ):
+                columns = _columns(parquet, files=files)
+                if not columns:
+                    return
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+                    yield from actions(batch, local=self._local)
+        except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+            raise corrupt(path, self._checkpoint.version, f"it cannot be read as a checkpoint ({error})") from error
+
+    def _content(self, path: str, size: int) -> bytes | Path:
+        """An object's bytes; of a large one a local copy, made once."""
+        if size <= HELD_BYTES:
+            found = self._store.get(path)
+            if found is None:
+                raise vanished(self._store, path, self._checkpoint.version)
+            return found.data
+        copy = Path(self._folder.name) / path.rpartition("/")[2]
+        if not copy.exists():
+            self._store.download(path, copy)
+        return copy
+
+    def _sidecar(self, path: str, body: str) -> tuple[str, int]:
+        """Path and size of a sidecar. One that is not beside the others is named as what it is: not to be had here."""
+        try:
+            sidecar = msgspec.json.decode(body, type=_Sidecar)
+        except msgspec.ValidationError as error:
+            raise corrupt(path, self._checkpoint.version, f"a sidecar is not described ({error})") from error
+        name = unquote(sidecar.path)
+        folder, _, name = name.rpartition("/")
+        if folder and not folder.endswith(f"_delta_log/{SIDECARS}"):
+            raise corrupt(path, self._checkpoint.version, f"its sidecar {sidecar.path!r} lies outside of the log")
+        return f"{self._log}{SIDECARS}/{name}", sidecar.size_in_bytes
+
+
+class _Sidecar(msgspec.Struct, rename="camel"):
+    path: str
+    size_in_bytes: int = 0
+
+
+def _schema_of(metadata: ImportedAction) -> str:
+    try:
+        found: str = msgspec.json.decode(metadata.json).get("schemaString", "")
+    except (msgspec.DecodeError, AttributeError):
+        return ""
+    return found
+
+
+def _columns(parquet: pq.ParquetFile, *, files: bool) -> list[str]:
+    """Columns of the files, or of everything else; of files without what only repeats other columns."""
+    structs = {field.name: field.type for field in parquet.schema_arrow if pa.types.is_struct(field.type)}
+    if not files:
+        return [name for name in structs if name not in FILES and name not in NOT_STATE]
+    columns = []
+    for kind in FILES:
+        fields = [field.name for field in structs.get(kind, ())]
+        spare = {PARTITION_VALUES_PARSED}
+        if "stats" in fields and _all_have(parquet, f"{kind}.stats", f"{kind}.path"):
+            spare.add(STATS_PARSED)
+        columns += [f"{kind}.{name}" for name in fields if name not in spare]
+    return columns
+
+
+def _all_have(parquet: pq.ParquetFile, column: str, other: str) -> bool:
+    """Whether `column` is surely there wherever `other` is (which is never there alone)."""
+    nulls = _null_count(parquet, column)
+    return nulls is not None and nulls == _null_count(parquet, other)
+
+
+def _null_count(parquet: pq.ParquetFile, column: str) -> int | None:
+    """How often a column is null, as the file's footer says; None where it does not say."""
+    total = 0
+    for group in range(parquet.metadata.num_row_groups):
+        row_group = parquet.metadata.row_group(group)
+        for n in range(row_group.num_columns):
+            chunk = row_group.column(n)
+            if chunk.path_in_schema == column:
+                nulls = None if chunk.statistics is None else chunk.statistics.null_count
+                if nulls is None:
+                    return None
+                total += nulls
+    return total
