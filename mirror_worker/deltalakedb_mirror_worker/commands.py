@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from deltalakedb.verbs.options import (
 app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
 
 TargetOption = Annotated[str, typer.Option("--target", help="The mirror target.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @app.callback()
@@ -107,6 +109,45 @@ def write(
 
 
 @app.command()
+def repair(
+    ctx: typer.Context,
+    table: TableArgument,
+    target: TargetOption = "in-place",
+    dry_run: DryRunOption = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Write again what is missing of a published log, and report what is not ours.
+
+    Exit codes: 0 everything is there and ours (now), 2 something is missing (--dry-run) or not ours.
+    """
+    from .repair import repair_table
+    from .worker import Worker
+
+    settings, name = table_of(ctx, table, store=store, config=config)
+    with Worker(settings, target=target) as worker:
+        progress = worker.progress(name)
+        place = worker.mirror.places.of(progress.location)
+        done = repair_table(worker.pool, place, progress, target, dry_run=dry_run)
+    if output is Output.JSON:
+        typer.echo(as_json(dataclasses.asdict(done)))
+    else:
+        typer.echo(f"{done.location}: versions {done.first} to {done.last} of {done.table} were looked at")
+        verb = "written again" if done.written else "missing"
+        if done.missing:
+            typer.echo(f"{verb}: {_ranges(done.missing)}")
+        if done.checkpoint is not None:
+            typer.echo(f"{verb}: the checkpoint that _last_checkpoint names")
+        for finding in done.left:
+            typer.echo(f"left as it is: version {finding.version}: {finding.told}")
+        if not (done.missing or done.left or done.checkpoint is not None):
+            typer.echo("nothing is missing, and all of it is ours")
+    if done.left or (not done.written and (done.missing or done.checkpoint is not None)):
+        raise typer.Exit(2)
+
+
+@app.command()
 def status(
     ctx: typer.Context,
     store: StoreOption = None,
@@ -152,3 +193,14 @@ def _row(table: Any, now_ms: int) -> tuple[str, ...]:
         str(table.status.attempts),
         table.status.last_error or "",
     )
+
+
+def _ranges(versions: Sequence[int]) -> str:
+    """Ascending numbers, as people write them."""
+    runs: list[list[int]] = []
+    for version in versions:
+        if runs and version == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], version]
+        else:
+            runs.append([version])
+    return ", ".join(" to ".join(map(str, run)) for run in runs)

@@ -1,8 +1,9 @@
-"""Publishes any number of versions of one table straight from SQL, holding a bounded portion of them at a time."""
+"""Any number of versions of one table straight from SQL, a bounded portion of them held at a time; and published so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from deltalakedb.catalog import Catalog, Range, VersionActions
 from deltalakedb.database import Pool
@@ -19,11 +20,17 @@ PORTION_ACTIONS = 20_000
 """File actions that are held at once at most, but at least one version."""
 
 
-def publish_versions(pool: Pool, place: Place, table_no: int, versions: Sequence[int]) -> None:
-    """Publish `versions` of a table, in order, or see that they are there and ours.
+class Portion(NamedTuple):
+    """Consecutive ones of the versions asked for; a version that is wide is one of its own, and not rendered."""
 
-    Raises `TxnLogTableFencedError` for somebody else's commit in the place of one, `TxnLogMirrorError` for one that SQL
-    does not have or that cannot be rendered, and the errors of store and database. What came before is published.
+    versions: list[int]
+    commits: list[Rendered] | None
+
+
+def read_portions(pool: Pool, table_no: int, versions: Sequence[int]) -> Iterator[Portion]:
+    """`versions` of a table, ascending, rendered from SQL.
+
+    Raises `TxnLogMirrorError` for one that SQL does not have or that cannot be rendered, and the errors of the database.
     """
     for start in range(0, len(versions), PORTION_VERSIONS):
         some = versions[start : start + PORTION_VERSIONS]
@@ -32,16 +39,29 @@ def publish_versions(pool: Pool, place: Place, table_no: int, versions: Sequence
         sizes = {each.row.version: each.row.added_files + each.row.removed_files for each in bare}
         missing = next((version for version in some if version not in sizes), None)
         if missing is not None:
-            raise TxnLogMirrorError(f"SQL has no version {missing} of the table in {place.store.root}/{place.folder}")
+            raise TxnLogMirrorError(f"SQL has no version {missing} of the table with the number {table_no}")
         for portion in portions(sizes, actions=PORTION_ACTIONS, wide=WIDE_ACTIONS):
             if sizes[portion[0]] > WIDE_ACTIONS:
-                publish_wide(pool, place, table_no, portion[0])
+                yield Portion(portion, None)
                 continue
             with pool.connection() as db, db.snapshot():
                 whole = Catalog(db).versions(_ranges(table_no, portion))
-            published = publish(place.store, place.folder, [rendered(each) for each in whole])
-            if published.error is not None:
-                raise published.error
+            yield Portion(portion, [rendered(each) for each in whole])
+
+
+def publish_versions(pool: Pool, place: Place, table_no: int, versions: Sequence[int]) -> None:
+    """Publish `versions` of a table, in order, or see that they are there and ours.
+
+    Raises `TxnLogTableFencedError` for somebody else's commit in the place of one, and as `read_portions` and the store
+    do. What came before is published.
+    """
+    for portion in read_portions(pool, table_no, versions):
+        if portion.commits is None:
+            publish_wide(pool, place, table_no, portion.versions[0])
+            continue
+        published = publish(place.store, place.folder, portion.commits)
+        if published.error is not None:
+            raise published.error
 
 
 def portions(sizes: Mapping[int, int], *, actions: int, wide: int) -> Iterator[list[int]]:

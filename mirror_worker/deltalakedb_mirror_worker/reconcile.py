@@ -8,12 +8,12 @@ import time
 from deltalakedb.catalog import Catalog, MirrorProgress
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
-from deltalakedb.log_names import log_path
 
 from . import status
+from .inspection import foreign_version
 from .places import Place, Places
 from .portions import rendered
-from .publish import foreign_commit, is_there, listed_version
+from .publish import is_there
 from .repair import repair
 from .status import MirrorState, StatusUpdate
 
@@ -47,8 +47,8 @@ class Reconciler:
             tables = catalog.progress(self._target)
         repaired = 0
         for table in tables:
-            if table.status is None:
-                continue
+            if table.status is None or (table.state == "RELEASED" and table.status.mirrored_version == table.version):
+                continue  # what was released is in the hands of others
             try:
                 repaired += self._table(places.of(table.location), table)
             except TxnLogTableFencedError as error:
@@ -80,16 +80,14 @@ class Reconciler:
 
     def _refuse_foreign_version(self, place: Place, table: MirrorProgress) -> None:
         """Nobody has a version that SQL does not have."""
-        version = listed_version(place.store, place.folder, table.version + 1)
-        if version is None:
+        found = foreign_version(place, table.version)
+        if found is None:
             return
         with self._pool.connection() as db:
             (head,) = db.query("SELECT version FROM dl_table_heads WHERE table_no = ?", [table.table_no])[0]
         # Meanwhile it may have been committed, and published by another worker.
-        path = log_path(place.folder, version)
-        there = place.store.get(path) if version > head else None
-        if there is not None:
-            raise foreign_commit(f"{place.store.root}/{path}", there.data, "no version of this lake")
+        if found.version > head:
+            raise TxnLogTableFencedError(found.told)
 
     def _newest_is_ours(self, place: Place, table: MirrorProgress) -> bool:
         with self._pool.connection() as db, db.snapshot():

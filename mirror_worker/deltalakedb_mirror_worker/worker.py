@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deltalakedb.catalog import Catalog, LakeInfo
+from deltalakedb.catalog import Catalog, LakeInfo, MirrorProgress
 from deltalakedb.database import Pool, open_database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError
@@ -68,6 +68,13 @@ class Worker:
             self.upkeep.published({})
             self._begun = True
         return progress
+
+    def progress(self, name: str) -> MirrorProgress:
+        """How far the table of that name is. Raises `TxnLogTableNotFoundError` if there is none."""
+        with self.pool.connection() as db:
+            catalog = Catalog(db)
+            table_no = catalog.table(name).table_no
+            return next(table for table in catalog.progress(self._target) if table.table_no == table_no)
 
     def close(self) -> None:
         """Record what is on its way, write the last watermark, free connections."""
