@@ -6,8 +6,10 @@ What there are few of (protocol, metadata, transactions, domains) comes first, t
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+import weakref
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -34,10 +36,14 @@ class CheckpointReader:
     """
 
     def __init__(self, store: ObjectStore, folder: str, checkpoint: Checkpoint) -> None:
+        self.version = checkpoint.version
+        self.path = checkpoint.files[0].path
+        """Of its first file, for messages."""
         self._store = store
         self._log = log_folder(folder)
         self._checkpoint = checkpoint
-        self._folder = tempfile.TemporaryDirectory(prefix="deltalakedb-checkpoint-")
+        self._copies: Path | None = None
+        self._remove: Callable[[], object] = _nothing
         self._local: Collection[arrow_values.Path] = frozenset()
         self._sidecars: list[tuple[str, int]] = []
 
@@ -48,8 +54,9 @@ class CheckpointReader:
         self.close()
 
     def close(self) -> None:
-        """Remove the copies. Idempotent."""
-        self._folder.cleanup()
+        """Remove the copies. Idempotent; what is not closed is removed with the reader."""
+        self._remove()
+        self._copies = None
 
     def heading(self) -> list[ImportedAction]:
         """Every action that is no file: protocol, metadata, transactions, domains, and of kinds that nobody knows."""
@@ -79,7 +86,7 @@ class CheckpointReader:
             return
         found = self._content(path, size)
         with io.BytesIO(found) if isinstance(found, bytes) else found.open("rb") as data:
-            for action in parse_actions(data, path=path, version=self._checkpoint.version):
+            for action in parse_actions(data, path=path, version=self.version):
                 if (action.kind in FILES) == files and action.kind not in NOT_STATE:
                     yield action
 
@@ -96,16 +103,19 @@ class CheckpointReader:
                 for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                     yield from actions(batch, local=self._local)
         except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
-            raise corrupt(path, self._checkpoint.version, f"it cannot be read as a checkpoint ({error})") from error
+            raise corrupt(path, self.version, f"it cannot be read as a checkpoint ({error})") from error
 
     def _content(self, path: str, size: int) -> bytes | Path:
         """An object's bytes; of a large one a local copy, made once."""
         if size <= HELD_BYTES:
             found = self._store.get(path)
             if found is None:
-                raise vanished(self._store, path, self._checkpoint.version)
+                raise vanished(self._store, path, self.version)
             return found.data
-        copy = Path(self._folder.name) / path.rpartition("/")[2]
+        if self._copies is None:
+            self._copies = Path(tempfile.mkdtemp(prefix="deltalakedb-checkpoint-"))
+            self._remove = weakref.finalize(self, shutil.rmtree, self._copies, ignore_errors=True)
+        copy = self._copies / path.rpartition("/")[2]
         if not copy.exists():
             self._store.download(path, copy)
         return copy
@@ -115,12 +125,16 @@ class CheckpointReader:
         try:
             sidecar = msgspec.json.decode(body, type=_Sidecar)
         except msgspec.ValidationError as error:
-            raise corrupt(path, self._checkpoint.version, f"a sidecar is not described ({error})") from error
+            raise corrupt(path, self.version, f"a sidecar is not described ({error})") from error
         name = unquote(sidecar.path)
         folder, _, name = name.rpartition("/")
         if folder and not folder.endswith(f"_delta_log/{SIDECARS}"):
-            raise corrupt(path, self._checkpoint.version, f"its sidecar {sidecar.path!r} lies outside of the log")
+            raise corrupt(path, self.version, f"its sidecar {sidecar.path!r} lies outside of the log")
         return f"{self._log}{SIDECARS}/{name}", sidecar.size_in_bytes
+
+
+def _nothing() -> None:
+    """There are no copies."""
 
 
 class _Sidecar(msgspec.Struct, rename="camel"):
