@@ -17,12 +17,21 @@ def _sqlite(request: pytest.FixtureRequest) -> StoreAddress:
     return StoreAddress(engine="sqlite", path=str(folder / "store.db"))
 
 
+def _duckdb(request: pytest.FixtureRequest) -> StoreAddress:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return StoreAddress(engine="duckdb", path=str(folder / "store.duckdb"))
+
+
 def _postgres(request: pytest.FixtureRequest) -> StoreAddress:
     url: str = request.getfixturevalue("postgres_url")
     return postgres_address(url)
 
 
-ENGINES: dict[str, Callable[[pytest.FixtureRequest], StoreAddress]] = {"sqlite": _sqlite, "postgres": _postgres}
+ENGINES: dict[str, Callable[[pytest.FixtureRequest], StoreAddress]] = {
+    "sqlite": _sqlite,
+    "duckdb": _duckdb,
+    "postgres": _postgres,
+}
 """How to get the address of a store that is not there yet, by engine."""
 
 

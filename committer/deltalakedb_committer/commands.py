@@ -39,6 +39,7 @@ def run(
         from .service import serve
 
         settings = load_settings(store=store, log=log, config=config)
+        settings.require_services("committer run")
         event_log = open_log(settings)
         try:
             event_log.verify()

@@ -19,7 +19,7 @@ _NEXT_STEP = {
 
 def verify_durability(database: Database) -> None:
     """Raise `TxnLogHaltedError` (`STORE_NOT_DURABLE`, `STORE_READ_ONLY`) where a crash could take back a commit that
-    clients were told of, or where nothing can be written at all. A SQLite file is opened durable by its adapter."""
+    clients were told of, or where nothing can be written at all. What is a file is opened durable by its adapter."""
     if database.dialect != "postgres":
         return
     settings: dict[str, str] = dict(

@@ -114,8 +114,8 @@ def open_log(settings: Settings) -> EventLog:
 
 
 def lock_file(settings: Settings) -> LockFile | None:
-    """The lock file of a lake whose store is a SQLite file; None for others."""
-    if settings.address.engine != "sqlite":
+    """The lock file of a lake whose store is a file; None for others."""
+    if settings.address.path is None:
         return None
     return LockFile(Path(f"{settings.address.path}.lock"))
 

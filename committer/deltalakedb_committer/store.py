@@ -138,8 +138,8 @@ class SqlCommitStore:
         """
         with self._database.transaction():
             made = self._database.execute(
-                "INSERT INTO dl_lake (lake_id, root, log_address, created_ms, fence) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",
+                "INSERT INTO dl_lake (lake_id, root, log_address, created_ms, fence) SELECT ?, ?, ?, ?, ? "
+                "WHERE NOT EXISTS (SELECT 1 FROM dl_lake) ON CONFLICT DO NOTHING",
                 [lake_id, root, log_address, created_ms, fence],
             )
             if made:

@@ -15,29 +15,25 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
-DIALECTS = ("postgres", "sqlite")
+DIALECTS = ("postgres", "sqlite", "duckdb")
 
-_RECORD = {
-    "postgres": """CREATE TABLE IF NOT EXISTS dl_migrations (
+_RECORD = """CREATE TABLE IF NOT EXISTS dl_migrations (
         name        TEXT PRIMARY KEY,
         text_hash   TEXT NOT NULL,
-        applied_ms  BIGINT NOT NULL
-    )""",
-    "sqlite": """CREATE TABLE IF NOT EXISTS dl_migrations (
-        name        TEXT PRIMARY KEY,
-        text_hash   TEXT NOT NULL,
-        applied_ms  INTEGER NOT NULL
-    )""",
-}
+        applied_ms  {integer} NOT NULL
+    )"""
+_INTEGER = {"postgres": "BIGINT", "sqlite": "INTEGER", "duckdb": "BIGINT"}
 _EXISTS = {
     "postgres": "SELECT 1 FROM pg_class WHERE oid = to_regclass('dl_migrations')",
     "sqlite": "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'dl_migrations'",
+    "duckdb": "SELECT 1 FROM duckdb_tables() WHERE table_name = 'dl_migrations'",
 }
 _LOCK = {
     # Gone with the transaction, so that it works through a pooler and survives nothing it should not.
     "postgres": "SELECT pg_advisory_xact_lock(hashtext('deltalakedb migrations ' || current_schema()))",
     # The write transaction itself is the lock.
     "sqlite": "SELECT 1",
+    "duckdb": "SELECT 1",
 }
 
 
@@ -116,7 +112,7 @@ def _migrate_one(database: Database) -> str | None:
         return None
     with database.transaction():
         database.query(_LOCK[database.dialect])
-        database.execute(_RECORD[database.dialect])
+        database.execute(_RECORD.format(integer=_INTEGER[database.dialect]))
         missing = _missing(database)
         if not missing:
             return None

@@ -58,6 +58,7 @@ def run(
         from .worker import Worker
 
         settings = load_settings(store=store, log=log, root=root, config=config)
+        settings.require_services("mirror run")
         with Worker(settings, target=target) as worker:
             worker.mirror.places.root.probe()
             events = open_event_log(

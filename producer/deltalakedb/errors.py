@@ -14,7 +14,8 @@
     │   └── TxnLogTransactionStateError the transaction object cannot do this any more
     ├── TxnLogTimeoutError              something else did not happen in time
     ├── TxnLogDatabaseError             the SQL store failed
-    │   └── TxnLogCommitUnknownError    a COMMIT was sent and its answer lost
+    │   ├── TxnLogCommitUnknownError    a COMMIT was sent and its answer lost
+    │   └── TxnLogStoreInUseError       another process has the DuckDB store open
     ├── TxnLogEventLogError             the event log failed
     ├── TxnLogObjectStoreError          the object store failed
     ├── TxnLogMirrorError               the mirror cannot publish a table
@@ -189,6 +190,10 @@ class TxnLogDatabaseError(TxnLogError):
 
 class TxnLogCommitUnknownError(TxnLogDatabaseError):
     """The connection broke while a COMMIT was under way: only reading again tells whether it happened."""
+
+
+class TxnLogStoreInUseError(TxnLogDatabaseError):
+    """Another process has the store open, and this kind of store, DuckDB, is one process's at a time."""
 
 
 class TxnLogEventLogError(TxnLogError):

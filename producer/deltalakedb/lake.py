@@ -334,10 +334,6 @@ def open(uri: str | os.PathLike[str], **options: Any) -> Lake | TableSnapshot:
         case LakeDirectory():
             return connect(uri, **options)
         case StoreUri(address=address, table=table):
-            if address.engine == "duckdb":
-                raise TxnLogConfigError(
-                    "stores in DuckDB are not available yet: use deltasql://postgres or deltasql://sqlite"
-                )
             if table is None:
                 return connect(uri, **options)
             return connect(lake_uri(address), **options).table(table)

@@ -116,6 +116,14 @@ class Settings(BaseSettings):
         """Where the store is."""
         return self.location.address
 
+    def require_services(self, verb: str) -> None:
+        """Raise `TxnLogConfigError` if services cannot serve this lake; `verb` is the one that was asked for."""
+        if self.address.one_process:
+            raise TxnLogConfigError(
+                f"{verb} cannot serve {self.address}: a store in DuckDB is one process's at a time, and its clients decide "
+                "and publish by themselves. Keep the lake in SQLite or Postgres if services are to do it"
+            )
+
     @property
     def log_address(self) -> str | None:
         """The event log as given, or as it follows from the lake's directory; None: the store knows."""

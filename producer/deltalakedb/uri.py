@@ -113,12 +113,14 @@ def parse_uri(text: str, environment: Mapping[str, str] | None = None) -> LakeUr
 
 
 def store_uri(text: str, environment: Mapping[str, str] | None = None) -> StoreUri | LakeDirectory:
-    """As `parse_uri` for what must be a lake: a Delta path and a table within the lake are refused."""
+    """As `parse_uri` for what must be a lake: a Delta path, a table within the lake and `:memory:` are refused."""
     parsed = parse_uri(text, environment)
     if isinstance(parsed, DeltaTableUri):
         raise _wrong("this is the path of a single Delta table; a lake is named by its store or its directory")
     if isinstance(parsed, StoreUri) and parsed.table is not None:
         raise _wrong(f"this names the table {parsed.table!r}; leave the table out to name the lake")
+    if parsed.address.path == IN_MEMORY:
+        raise _wrong("a lake cannot live in :memory:, because its event log and tables outlive it: name a file")
     return parsed
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +13,7 @@ import pytest
 
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogConfigError, TxnLogDatabaseError
+from deltalakedb.uri import lake_uri
 from tests.stores import address
 
 __all__ = ["address"]
@@ -21,7 +25,7 @@ COLUMNS = ("id", "name", "flag", "data", "note")
 def database(address: StoreAddress) -> Iterator[Database]:
     """A store with a table and a view of the test's own."""
     database = open_database(address, create=True)
-    binary = "BLOB" if database.dialect == "sqlite" else "BYTEA"
+    binary = "BYTEA" if database.dialect == "postgres" else "BLOB"
     with database.transaction():
         database.script(f"""
             CREATE TABLE things (id BIGINT PRIMARY KEY, name TEXT, flag BOOLEAN, data {binary}, note TEXT);
@@ -212,7 +216,7 @@ def test_a_failed_statement_fails_its_transaction(database: Database, number: in
             database.insert("things", COLUMNS, rows(number))
             database.submit("UPDATE things SET note = ?", ["never"])
 
-    with pytest.raises(TxnLogDatabaseError, match=r"(?i)unique") as caught:
+    with pytest.raises(TxnLogDatabaseError, match=r"(?i)unique|duplicate key") as caught:
         fail()
 
     assert caught.value.__cause__ is not None
@@ -316,6 +320,47 @@ def test_writers_take_turns(database: Database, address: StoreAddress) -> None:
         thread.join(60)
 
     assert database.query("SELECT id FROM things") == [(300,)]
+
+
+ANOTHER_PROCESS = """
+import sys
+from deltalakedb.database import open_database
+from deltalakedb.errors import TxnLogStoreInUseError
+from deltalakedb.uri import parse_uri
+
+try:
+    database = open_database(parse_uri(sys.stdin.readline().strip()).address)
+except TxnLogStoreInUseError as error:
+    sys.exit(str(error))
+database.execute("INSERT INTO things (id) VALUES (1)")
+database.close()
+"""
+
+
+def test_other_processes(database: Database, address: StoreAddress) -> None:
+    """Another process writes to the store that is open here, and both see it.
+
+    Where a store is one process's, the other one is refused by name, told who has it and what to do, and gets it once it
+    is closed here.
+    """
+
+    def another() -> str:
+        process = [sys.executable, "-c", ANOTHER_PROCESS]
+        ran = subprocess.run(process, input=lake_uri(address), capture_output=True, text=True, timeout=100)
+        return ran.stderr.strip()
+
+    if address.one_process:
+        refused = another()
+        assert count(database) == 0
+        assert f"(PID {os.getpid()})" in refused
+        assert "close the lake there" in refused
+        assert "SQLite or Postgres" in refused
+        database.close()
+    said = another()
+
+    assert said == ""
+    with other_connection(address) as own:
+        assert count(own) == 1
 
 
 def test_a_closed_database_raises(database: Database) -> None:

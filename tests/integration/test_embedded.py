@@ -223,8 +223,8 @@ def test_what_another_process_published_is_decided(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "part"),
     [
-        ("deltasql://duckdb/:memory:", "not available"),
-        ("deltasql://duckdb//tmp/x.duckdb?table=t", "not available"),
+        ("deltasql://duckdb/:memory:", "outlive"),
+        ("deltasql://duckdb/:memory:?table=t", "outlive"),
         ("s3://bucket/orders", "not available yet"),
         ("file:///data/orders", "not available yet"),
     ],
@@ -237,9 +237,10 @@ def test_not_available_yet(uri: str, part: str) -> None:
         deltalakedb.connect(uri.split("?")[0])
 
 
-def test_store_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sqlite", "duckdb"])
+def test_store_that_is_not_there(tmp_path: Path, engine: str) -> None:
     """A store named by a URI is never made by the way: `migrate` makes it."""
     with pytest.raises(deltalakedb.TxnLogConfigError):
-        deltalakedb.connect(f"deltasql://sqlite/{tmp_path}/none.db")
+        deltalakedb.connect(f"deltasql://{engine}/{tmp_path}/none.db")
 
     assert list(tmp_path.glob("none.db")) == []

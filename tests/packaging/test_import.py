@@ -28,9 +28,10 @@ NAMES = {
     "Transaction", "TransactionTable", "TxnLogCommitUnknownError", "TxnLogConfigError", "TxnLogConflictError",
     "TxnLogDatabaseError", "TxnLogDecodeError", "TxnLogDeltaLogError", "TxnLogError", "TxnLogEventLogError",
     "TxnLogFencedError", "TxnLogHaltedError", "TxnLogMirrorError", "TxnLogMissingExtraError", "TxnLogObjectStoreError",
-    "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError", "TxnLogTableFencedError",
-    "TxnLogTableNotFoundError", "TxnLogTimeoutError", "TxnLogTransactionError", "TxnLogTransactionStateError",
-    "TxnLogUriError", "TxnLogValidationError", "begin", "connect", "load_settings", "open",
+    "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError", "TxnLogStoreInUseError",
+    "TxnLogTableFencedError", "TxnLogTableNotFoundError", "TxnLogTimeoutError", "TxnLogTransactionError",
+    "TxnLogTransactionStateError", "TxnLogUriError", "TxnLogValidationError", "begin", "connect", "load_settings",
+    "open",
 }  # fmt: skip
 
 

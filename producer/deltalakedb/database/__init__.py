@@ -16,19 +16,23 @@ def open_database(address: StoreAddress, *, create: bool = False, by_key: bool =
 
     `by_key` is for who looks rows up by their keys again and again: no plan may then read a whole table.
 
-    Raises `TxnLogConfigError` if there is no such store or no adapter for it, `TxnLogMissingExtraError` if the engine's
-    library is not installed, `TxnLogDatabaseError` if it cannot be reached.
+    Raises `TxnLogConfigError` if there is no such store, `TxnLogMissingExtraError` if the engine's library is not
+    installed, `TxnLogDatabaseError` if it cannot be reached, `TxnLogStoreInUseError` if it is another process's.
     """
-    if address.engine == "sqlite":
-        from .sqlite import SqliteDatabase
-
-        if address.path is None:
-            raise TxnLogConfigError("the address of a SQLite store has no path")
-        return SqliteDatabase(address.path, create=create)
     if address.engine == "postgres":
         try:
             from .postgres import PostgresDatabase
         except ImportError as error:
             raise TxnLogMissingExtraError("a Postgres store", "postgres") from error
         return PostgresDatabase(address, create=create, by_key=by_key)
-    raise TxnLogConfigError(f"stores in {address.engine} are not available in this release: use postgres or sqlite")
+    if address.path is None:
+        raise TxnLogConfigError(f"the address of a store in {address.engine} has no path")
+    if address.engine == "duckdb":
+        try:
+            from .duckdb import DuckdbDatabase
+        except ImportError as error:
+            raise TxnLogMissingExtraError("a DuckDB store", "duckdb") from error
+        return DuckdbDatabase(address.path, create=create)
+    from .sqlite import SqliteDatabase
+
+    return SqliteDatabase(address.path, create=create)

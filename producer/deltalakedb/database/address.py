@@ -25,6 +25,11 @@ class StoreAddress:
     """libpq connection parameters by their own names (host, port, dbname, user, password, sslmode, ...)."""
 
     @property
+    def one_process(self) -> bool:
+        """Whether the store can be open in one process only, so that nothing but its clients can serve the lake."""
+        return self.engine == "duckdb"
+
+    @property
     def password(self) -> str | None:
         """The password that the address itself carries; libpq may know another source."""
         return dict(self.parameters).get("password")
