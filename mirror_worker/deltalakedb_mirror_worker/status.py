@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deltalakedb.catalog import Catalog, MirrorTarget
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorTarget
 from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogMirrorError
 
-IN_PLACE = "in-place"
-"""The target that every lake has, and its kind: the tables' own locations."""
 KINDS = (IN_PLACE, "copy", "replica")
 
 
