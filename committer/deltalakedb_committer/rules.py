@@ -48,7 +48,10 @@ class Rules:
     """Outcome partitions that are answered to; an event that names another one is decided and answered nowhere."""
 
     reader_features: frozenset[str] = frozenset(
-        {"columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "variantType", "vacuumProtocolCheck"}
+        {
+            *("columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "variantType"),
+            "vacuumProtocolCheck",
+        }
     )
     """Reader-writer features whose tables the committer writes."""
     writer_features: frozenset[str] = frozenset(

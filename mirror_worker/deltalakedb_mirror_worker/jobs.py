@@ -139,7 +139,8 @@ def _see_version_before(pool: Pool, place: Place, job: Job) -> None:
     else:
         there = job.before is None or is_there(place.store, place.folder, job.before)
     if not there:
-        repair(pool, place, job.table.table_no, job.publish_from, each.first - 1)
+        first = 0 if job.table.status is None else job.table.status.first_kept
+        repair(pool, place, job.table.table_no, first, each.first - 1)
 
 
 def _refuse_foreign_log(place: Place, table: str, first: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress
+from deltalakedb.catalog import Catalog, MirrorProgress
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
 
@@ -28,7 +28,7 @@ WINDOW = 1_024
 class Reconciler:
     """Goes over the tables of one target. Used by one thread."""
 
-    def __init__(self, pool: Pool, *, target: str = IN_PLACE) -> None:
+    def __init__(self, pool: Pool, *, target: str = status.IN_PLACE) -> None:
         self._pool = pool
         self._target = target
         self._reached: dict[int, int] = {}
@@ -59,12 +59,12 @@ class Reconciler:
 
     def _table(self, place: Place, table: MirrorProgress) -> int:
         assert table.status is not None
-        mirrored, first = table.status.mirrored_version, table.status.publish_from
+        mirrored, first = table.status.mirrored_version, table.status.first_kept
         repaired = 0
         if mirrored >= first:
             newest = max(first, mirrored - NEWEST)
             repaired += repair(self._pool, place, table.table_no, newest, mirrored)
-            low = self._reached.get(table.table_no, first)
+            low = max(first, self._reached.get(table.table_no, first))
             high = min(low + WINDOW, newest) - 1
             if high >= low:
                 repaired += repair(self._pool, place, table.table_no, low, high)

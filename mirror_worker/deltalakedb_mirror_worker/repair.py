@@ -46,7 +46,7 @@ class Repaired:
     target: str
     location: str
     first: int
-    """The first version that is ours to publish there and was looked at."""
+    """The first version that is ours to keep there and was looked at."""
     last: int
     """The newest one that was published."""
     missing: tuple[int, ...]
@@ -69,7 +69,7 @@ def repair_table(pool: Pool, place: Place, table: MirrorProgress, target: str, *
         raise TxnLogMirrorError(
             f"nothing of table {table.name!r} was published on {target} yet: there is nothing to repair"
         )
-    first, last = status.publish_from, status.mirrored_version
+    first, last = status.first_kept, status.mirrored_version
     found = list(inspect(pool, place, table.table_no, range(first, last + 1)))
     missing = tuple(finding.version for finding in found if finding.what == "missing")
     beyond = foreign_version(place, table.version)

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deltalakedb.catalog import IN_PLACE, Catalog, MirrorTarget
+from deltalakedb.catalog import Catalog, MirrorTarget
 from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogMirrorError
 
+IN_PLACE = "in-place"
+"""The target that every lake has, and its kind: the tables' own locations."""
 KINDS = (IN_PLACE, "copy", "replica")
 
 
@@ -105,4 +107,15 @@ def write_checkpoint(db: Database, target: str, table_no: int, version: int) -> 
     db.execute(
         "UPDATE dl_mirror_status SET checkpoint_version = ? WHERE table_no = ? AND target = ? AND checkpoint_version < ?",
         (version, table_no, target, version),
+    )
+
+
+def cut_log(db: Database, target: str, table_no: int, version: int) -> bool:
+    """Record that a table's log begins with `version` now; whether it may: not further back, nor beside a stranger."""
+    return bool(
+        db.execute(
+            "UPDATE dl_mirror_status SET log_start = ? "
+            "WHERE table_no = ? AND target = ? AND log_start <= ? AND state <> 'FENCED'",
+            (version, table_no, target, version),
+        )
     )

@@ -1,8 +1,11 @@
-"""What a mirror does beside publishing, in one thread of its own: checkpoints and the watermark document.
+"""What a mirror does beside publishing, in one thread of its own: checkpoints and what goes with them, the watermark.
 
-Neither ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and while versions are
-being published all checkpoints of a target together take at most `CHECKPOINT_SHARE` of the time, the table that is
+None of it ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and while versions
+are being published all checkpoints of a target together take at most `CHECKPOINT_SHARE` of the time, the table that is
 furthest past its interval first. At high rates checkpoints so come at larger steps, and publishing keeps its core.
+
+A version checksum comes with each checkpoint, and for the newest version of a table once that is left in peace. The log
+is cleaned up after a checkpoint, once a day.
 """
 
 from __future__ import annotations
@@ -15,12 +18,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from deltalakedb.catalog import IN_PLACE
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError
 
-from . import properties, status, watermark
-from .places import Places
+from . import cleanup, properties, status, version_checksum, watermark
+from .places import Place, Places
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +42,24 @@ CLOSE_SECONDS = 3.0
 class _Table:
     """What the thread knows of one table."""
 
+    table_no: int
     table_id: str
     location: str
     interval: int
+    publish_from: int
     checkpoint: int
     published: int
     not_before: float = 0.0
+    told_at: float | None = None
+    """When a version was published that has no checksum yet."""
+    cleaned: int = -1
+    """The day (since the epoch) on which the log was cleaned up last."""
 
     @property
     def due(self) -> float:
         """Intervals since the last checkpoint: a checkpoint is due from 1 on. Version 0 alone is not worth one."""
+        if self.published < self.publish_from:
+            return 0.0
         return (self.published - max(self.checkpoint, 0)) / self.interval
 
 
@@ -57,7 +67,7 @@ class Upkeep:
     """The thread. `published` is called by whoever publishes; the thread starts at the first call, and begins with what
     a mirror before this one may have left undone."""
 
-    def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = IN_PLACE) -> None:
+    def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = status.IN_PLACE) -> None:
         self._pool = pool
         self._open_places = places
         self._target = target
@@ -98,6 +108,7 @@ class Upkeep:
                 self._write_watermark(now=stopping)
                 if stopping:
                     return
+                self._write_checksum()
                 self._write_checkpoint()
             except TxnLogError as error:
                 logger.warning("upkeep of the mirror pauses: %s", error)
@@ -128,8 +139,10 @@ class Upkeep:
                 self._told = told | self._told
             raise
         for table_no, version in told.items():
-            if table_no in self._tables:
-                self._tables[table_no].published = max(self._tables[table_no].published, version)
+            table = self._tables.get(table_no)
+            if table is not None:
+                table.published = max(table.published, version)
+                table.told_at = time.monotonic()
 
     def _write_watermark(self, *, now: bool) -> None:
         if not self._watermark_due or (not now and time.monotonic() < self._watermark_at):
@@ -150,40 +163,75 @@ class Upkeep:
         """One checkpoint, if one is due and the pace allows it."""
         now = time.monotonic()
         tables = self._tables or {}
-        due = [(n, t) for n, t in tables.items() if t.due >= 1 and t.not_before <= now]
+        due = [table for table in tables.values() if table.due >= 1 and table.not_before <= now]
         if not due or now < self._paced():
             return
-        table_no, table = max(due, key=lambda item: item[1].due)
-        # Not part of what it takes: pyarrow's import, which a short-lived client may never need here.
-        from .checkpoint import checkpoint
-
+        table = max(due, key=lambda each: each.due)
         began = time.monotonic()
         try:
-            with self._pool.connection() as db:
-                fresh = _read_tables(db, self._target, table_no).get(table_no)
-                if fresh is None:
-                    del tables[table_no]
-                    return
-                fresh.published = max(fresh.published, table.published)
-                tables[table_no] = fresh
-                # Another process may have made one, or the table's interval may have been changed.
-                if fresh.due < 1:
-                    return
-                place = self._open_places().of(fresh.location)
-                if checkpoint(db, place, fresh.table_id, fresh.published):
-                    status.write_checkpoint(db, self._target, table_no, fresh.published)
-            # One that could not be named stays where it is; the next interval brings another.
-            fresh.checkpoint = fresh.published
+            self._checkpoint(table)
         except TxnLogError as error:
-            tables[table_no].not_before = began + RETRY_SECONDS
+            tables[table.table_no].not_before = began + RETRY_SECONDS
             logger.warning(
                 "no checkpoint of %s at version %s: %s",
                 *(table.location, table.published, error),
-                extra={"table": table_no},
+                extra={"table": table.table_no},
             )
         finally:
             took = time.monotonic() - began
             self._checkpoint_at = began + took + min(took * (1 / CHECKPOINT_SHARE - 1), MAX_PAUSE_SECONDS)
+
+    def _checkpoint(self, table: _Table) -> None:
+        """A checkpoint of the newest published version, unless another process has made one meanwhile."""
+        # Not part of what it takes: pyarrow's import, which a short-lived client may never need here.
+        from .checkpoint import checkpoint
+
+        assert self._tables is not None
+        place = self._open_places().of(table.location)
+        with self._pool.connection() as db:
+            fresh = _read_tables(db, self._target, table.table_no).get(table.table_no)
+            if fresh is None:
+                del self._tables[table.table_no]
+                return
+            fresh.published = max(fresh.published, table.published)
+            fresh.told_at, fresh.cleaned = table.told_at, table.cleaned
+            self._tables[table.table_no] = fresh
+            # The table's interval, too, may have been changed.
+            if fresh.due < 1:
+                return
+            if checkpoint(db, place, fresh.table_id, fresh.published):
+                status.write_checkpoint(db, self._target, fresh.table_no, fresh.published)
+        # One that could not be named stays where it is; the next interval brings another.
+        fresh.checkpoint = fresh.published
+        self._clean(fresh, place)
+
+    def _clean(self, table: _Table, place: Place) -> None:
+        """Clean up the log of a table that has just got a checkpoint, once a day."""
+        now_ms = int(time.time() * 1000)
+        if table.cleaned == now_ms // cleanup.DAY_MS:
+            return
+        table.cleaned = now_ms // cleanup.DAY_MS
+        try:
+            cleanup.clean(self._pool, self._open_places().root, place, table.table_id, self._target, now_ms)
+        except TxnLogError as error:
+            where = {"table": table.table_no}
+            logger.warning("the log of %s is not cleaned up today: %s", table.location, error, extra=where)
+
+    def _write_checksum(self) -> None:
+        """The checksum of one table that has been left in peace for a moment, if there is one."""
+        before = time.monotonic() - QUIET_SECONDS
+        tables = (self._tables or {}).values()
+        table = next((t for t in tables if t.told_at is not None and t.told_at <= before), None)
+        if table is None:
+            return
+        table.told_at = None
+        with self._pool.connection() as db:
+            if (
+                table.table_no in _read_tables(db, self._target, table.table_no)
+                and table.published >= table.publish_from
+            ):
+                place = self._open_places().of(table.location)
+                version_checksum.put_newest(db, place, table.table_id, table.published)
 
     def _pause(self) -> float:
         """Seconds until there may be something to do without being woken."""
@@ -191,7 +239,9 @@ class Upkeep:
         waits = [60.0]
         if self._watermark_due:
             waits.append(self._watermark_at - now)
-        waits += [max(t.not_before, self._paced()) - now for t in (self._tables or {}).values() if t.due >= 1]
+        tables = (self._tables or {}).values()
+        waits += [max(table.not_before, self._paced()) - now for table in tables if table.due >= 1]
+        waits += [table.told_at + QUIET_SECONDS - now for table in tables if table.told_at is not None]
         return max(0.01, min(waits))
 
     def _paced(self) -> float:
@@ -200,22 +250,29 @@ class Upkeep:
 
 
 def _read_tables(db: Database, target: str, table_no: int | None = None) -> dict[int, _Table]:
-    """By table_no: every table that has a status at the target and is not dropped; or only that one."""
+    """By table_no: every table that is published at the target, or only that one.
+
+    Nothing but versions is ever written into a log in which somebody else writes: not beside a foreign commit, nor in the
+    own place of a table that is somebody else's still or again.
+    """
     rows = db.query(
-        "SELECT t.table_no, t.table_id, t.location, m.configuration, s.checkpoint_version, s.mirrored_version "
-        "FROM dl_mirror_status s "
+        "SELECT t.table_no, t.table_id, t.location, m.configuration, s.publish_from, s.checkpoint_version, "
+        "s.mirrored_version FROM dl_mirror_status s JOIN dl_mirror_targets g ON g.target = s.target "
         "JOIN dl_tables t ON t.table_no = s.table_no JOIN dl_table_heads h ON h.table_no = s.table_no "
         "JOIN dl_metadata_updates m ON m.table_no = h.table_no AND m.version = h.metadata_version "
-        "WHERE s.target = ? AND t.state <> 'DROPPED'" + ("" if table_no is None else " AND s.table_no = ?"),
+        "WHERE s.target = ? AND s.state <> 'FENCED' AND t.state <> 'DROPPED' "
+        "AND (t.state = 'ACTIVE' OR g.kind <> 'in-place')" + ("" if table_no is None else " AND s.table_no = ?"),
         [target] if table_no is None else [target, table_no],
     )
     return {
         number: _Table(
+            table_no=number,
             table_id=table_id,
             location=location,
             interval=properties.checkpoint_interval(msgspec.json.decode(configuration, type=dict[str, str])),
+            publish_from=publish_from,
             checkpoint=checkpoint,
             published=mirrored,
         )
-        for number, table_id, location, configuration, checkpoint, mirrored in rows
+        for number, table_id, location, configuration, publish_from, checkpoint, mirrored in rows
     }

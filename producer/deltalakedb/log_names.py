@@ -68,6 +68,11 @@ def checkpoint_path(folder: str, version: int) -> str:
     return f"{log_folder(folder)}{version:020}.checkpoint.parquet"
 
 
+def checksum_path(folder: str, version: int) -> str:
+    """Path of a version's checksum."""
+    return f"{log_folder(folder)}{version:020}.crc"
+
+
 def commit_version(path: str) -> int | None:
     """The version whose log file is at `path`; None for every other file."""
     name = _COMMIT.fullmatch(path.rsplit("/", 1)[-1])

@@ -604,9 +604,9 @@ def test_mirror_progress(catalog: Catalog, committer: DirectCommitter, database:
         "dl_mirror_status",
         columns,
         [
-            (1, "in-place", "SUCCEEDED", 0, 1, -1, 0, None, None, 5),
-            (2, "in-place", "FAILED", 0, 0, -1, 3, "disk full", None, 6),
-            (3, "copy", "SUCCEEDED", 0, 0, -1, 0, None, None, 7),
+            (1, "in-place", "SUCCEEDED", 0, 1, -1, 0, 0, None, None, 5),
+            (2, "in-place", "FAILED", 0, 0, -1, 0, 3, "disk full", None, 6),
+            (3, "copy", "SUCCEEDED", 0, 0, -1, 0, 0, None, None, 7),
         ],
     )
     (target,) = catalog.targets()
@@ -626,6 +626,7 @@ def test_mirror_progress(catalog: Catalog, committer: DirectCommitter, database:
         publish_from=0,
         mirrored_version=0,
         checkpoint_version=-1,
+        log_start=0,
         attempts=3,
         last_error="disk full",
         fenced_by=None,

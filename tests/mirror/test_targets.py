@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 
-import deltalakedb
-from deltalakedb.database import Pool, open_database
+from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogMirrorError
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import NewObject, ObjectStore
@@ -18,7 +15,7 @@ from deltalakedb_mirror_worker import watermark
 from deltalakedb_mirror_worker.reconcile import Reconciler
 from deltalakedb_mirror_worker.step import Mirror
 from tests.lakes import FilledLake, add, append, create, remove
-from tests.mirror.test_published import fill, rows
+from tests.mirror.readers import fill, rows
 from tests.mirrors import MakeMirror, Root, log_files, progress_of, publish_all
 
 
@@ -179,20 +176,3 @@ def test_a_target_keeps_out_of_the_lakes_own_root(
 
     with pytest.raises(TxnLogMirrorError, match="overlap"):
         make_mirror(target="copy").step()
-
-
-def test_an_embedded_lake_syncs_every_target_it_is_asked_for(tmp_path: Path) -> None:
-    """Nobody else would: the client that waits for a target runs its mirror. A commit by itself serves the tables' own
-    places only."""
-    copied = (tmp_path / "copied").as_uri()
-    with deltalakedb.connect(tmp_path / "lake") as lake:
-        lake.append("t", rows(1, 2))
-        with contextlib.closing(open_database(lake.settings.address)) as db, db.transaction():
-            db.execute("INSERT INTO dl_mirror_targets VALUES ('backup', 'copy', ?, 'ACTIVE', 0)", (copied,))
-        lake.append("t", rows(3))
-        before = (tmp_path / "copied").exists()
-        lake.sync("t", targets="backup", timeout=30)
-
-    assert not before
-    assert DeltaTable(f"{copied}/t").version() == 1
-    assert DeltaTable(f"{copied}/t").to_pyarrow_table().num_rows == 3

@@ -19,7 +19,7 @@ from deltalakedb_mirror_worker.places import Place
 from deltalakedb_mirror_worker.step import Mirror
 from deltalakedb_mirror_worker.writing import Written, write_log
 from tests.lakes import FilledLake, add, append, create, local_path, remove
-from tests.mirror.test_published import fill
+from tests.mirror.readers import fill
 from tests.mirrors import Root, publish_all
 
 

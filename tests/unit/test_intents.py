@@ -152,7 +152,6 @@ class TestCreate:
         [
             ({"delta.feature.catalogManaged": "supported"}, "catalogManaged"),
             ({"delta.feature.nobodysFeature": "supported"}, "nobodysFeature"),
-            ({"delta.checkpointPolicy": "v2"}, "v2Checkpoint"),
             ({"delta.enableIcebergCompatV2": "true"}, "icebergCompatV2"),
             ({"delta.constraints.positive": "id > 0"}, "checkConstraints"),
             ({"delta.columnMapping.mode": "id"}, "columnMapping"),
@@ -711,7 +710,7 @@ class TestSetProperties:
             (SetProperties(set={"a": "x" * 9000}), Reason.LIMIT_EXCEEDED),
             (SetProperties(set={f"k{n}": "" for n in range(1001)}), Reason.LIMIT_EXCEEDED),
             (SetProperties(set={"delta.enableRowTracking": "true"}), Reason.FEATURE_UNSUPPORTED),
-            (SetProperties(set={"delta.checkpointPolicy": "v2"}), Reason.FEATURE_UNSUPPORTED),
+            (SetProperties(set={"delta.enableIcebergCompatV2": "true"}), Reason.FEATURE_UNSUPPORTED),
             (SetProperties(set={"delta.constraints.c": "id > 0"}), Reason.FEATURE_UNSUPPORTED),
         ],
     )

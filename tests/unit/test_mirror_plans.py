@@ -25,6 +25,7 @@ def table(
         publish_from=more.pop("publish_from", 0),
         mirrored_version=mirrored,
         checkpoint_version=-1,
+        log_start=0,
         attempts=0,
         last_error=None,
         fenced_by=None,

@@ -212,7 +212,7 @@ class TestMetadata:
                 Reason.INVALID_ACTION,
             ),
             (
-                {"configuration": {"delta.enableInCommitTimestamps": "true", "delta.checkpointPolicy": "v2"}},
+                {"configuration": {"delta.enableInCommitTimestamps": "true", "delta.enableIcebergCompatV2": "true"}},
                 Reason.FEATURE_UNSUPPORTED,
             ),
             (

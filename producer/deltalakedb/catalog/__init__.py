@@ -5,7 +5,6 @@ from __future__ import annotations
 from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
 from .values import (
-    IN_PLACE,
     CommitPoint,
     LakeInfo,
     MirrorProgress,
@@ -20,7 +19,6 @@ from .versions import Range
 
 __all__ = [
     "FILE_COLUMNS",
-    "IN_PLACE",
     "TOMBSTONE_COLUMNS",
     "Catalog",
     "CommitPoint",

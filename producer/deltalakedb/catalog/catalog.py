@@ -78,6 +78,12 @@ _IN_FORCE = """
 _TXNS = _IN_FORCE.format(table="dl_txn_actions", key="app_id", columns=columns(records.TXN, "a"))
 _DOMAINS = _IN_FORCE.format(table="dl_domain_metadata", key="domain", columns=columns(records.DOMAIN, "a"))
 
+_SIZE = (
+    "SELECT CAST(COALESCE(sum(x.files), 0) AS BIGINT), CAST(COALESCE(sum(x.bytes), 0) AS BIGINT) FROM ("
+    "SELECT count(*) AS files, sum(size) AS bytes FROM dl_live_files WHERE table_no = ? AND version <= ? UNION ALL "
+    "SELECT count(*), sum(size) FROM dl_past_files WHERE table_no = ? AND removed_version > ? AND version <= ?) x"
+)
+
 
 class Catalog:
     """Reads a lake's SQL metadata, and never writes. Each method is one statement, and so one state of the lake, unless
@@ -219,6 +225,13 @@ class Catalog:
     ) -> Iterator[pa.RecordBatch]:
         """The files of `table` at its version, as `read_files` gives them. Inside a `snapshot()` only."""
         return read_files(self._database, table, partitions=partitions, ranges=ranges, names=names, batch=batch)
+
+    def size_at(self, table: TableInfo) -> tuple[int, int]:
+        """How many files `table` has at its version, and their bytes together: counted, not looked up."""
+        ((files, size),) = self._database.query(
+            _SIZE, [table.table_no, table.version, table.table_no, *[table.version] * 2]
+        )
+        return files, size
 
     def tombstones(self, table: TableInfo, *, after_ms: int, batch: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """What was removed after a time, as `read_tombstones` gives it. Inside a `snapshot()` only."""

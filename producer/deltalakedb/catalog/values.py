@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from deltalakedb.actions import (
     AddFile,
@@ -15,9 +15,6 @@ from deltalakedb.actions import (
     RemoveFile,
     SetTransaction,
 )
-
-IN_PLACE: Final = "in-place"
-"""The mirror target that every lake has, and its kind: the tables' own locations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +154,17 @@ class MirrorStatus:
     """The newest one there; -1: none."""
     checkpoint_version: int
     """-1: none."""
+    log_start: int
+    """Versions below were cleaned up there."""
     attempts: int
     last_error: str | None
     fenced_by: str | None
     updated_ms: int
+
+    @property
+    def first_kept(self) -> int:
+        """The first version whose log file we keep there."""
+        return max(self.publish_from, self.log_start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

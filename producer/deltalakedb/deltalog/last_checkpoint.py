@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
 
-def render(*, version: int, actions: int, size: int, adds: int) -> bytes:
-    """The hint for a classic checkpoint of `version` with that many actions (adds among them) in `size` bytes.
+class MainFile(NamedTuple):
+    """The main file of a V2 checkpoint."""
 
-    Compact, and version and size first: some readers look no further, and one that reads a torn file stays consistent.
+    name: str
+    size: int
+    modification_time: int
+
+
+def render(*, version: int, actions: int, size: int, adds: int, main: MainFile | None = None) -> bytes:
+    """The hint for a checkpoint of `version` with that many actions (adds among them) in `size` bytes.
+
+    `main` is given for a V2 checkpoint. Compact, and version and size first: some readers look no further, and one that
+    reads a torn file stays consistent.
     """
     hint: dict[str, Any] = {"version": version, "size": actions, "sizeInBytes": size, "numOfAddFiles": adds}
+    if main is not None:
+        hint["v2Checkpoint"] = {
+            "path": main.name,
+            "sizeInBytes": main.size,
+            "modificationTime": main.modification_time,
+        }
     return msgspec.json.encode({**hint, "checksum": checksum(hint)})
 
 

@@ -1,19 +1,21 @@
-"""The rows of a classic checkpoint as Arrow batches in exactly the Parquet shape that Spark writes. Pure.
+"""The rows of a checkpoint as Arrow batches in exactly the Parquet shape that Spark writes. Pure.
 
 Every field is optional, versions of the protocol are 32 bit, lists and maps have three levels, one row holds one action.
 Absent feature lists are null and never empty; partition values are a map and never null; a remove has neither
-statistics nor tags.
+statistics nor tags. A V2 checkpoint has two more kinds of rows, and its file actions may lie in sidecars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
+
+from .typed import TypedColumns
 
 _MAP = pa.map_(pa.string(), pa.string())
 _LIST = pa.list_(pa.string())
@@ -77,6 +79,10 @@ _PROTOCOL = pa.struct(
     ]
 )
 _DOMAIN = pa.struct([("domain", pa.string()), ("configuration", pa.string()), ("removed", pa.bool_())])
+_CHECKPOINT_METADATA = pa.struct([("version", pa.int64()), ("tags", _MAP)])
+_SIDECAR = pa.struct(
+    [("path", pa.string()), ("sizeInBytes", pa.int64()), ("modificationTime", pa.int64()), ("tags", _MAP)]
+)
 
 _VECTOR_COLUMNS = ("dv_storage_type", "dv_path", "dv_offset", "dv_size", "dv_cardinality", "dv_max_row_index")
 _FILE_COLUMNS = (*_VECTOR_COLUMNS, "base_row_id", "default_row_commit_version")
@@ -94,9 +100,21 @@ REMOVE_COLUMNS = (
 """Columns that `removes` wants, by their names in SQL."""
 
 
-def schema(*, stats: bool) -> pa.Schema:
-    """Of the whole checkpoint; `stats`: whether adds carry their statistics as JSON text."""
-    add = pa.struct([*_ADD, _STATS]) if stats else _ADD
+class Sidecar(NamedTuple):
+    """A file of a V2 checkpoint that holds file actions."""
+
+    name: str
+    size: int
+    modification_time: int
+
+
+def schema(*, stats: bool, typed: TypedColumns | None = None, v2: bool = False) -> pa.Schema:
+    """Of the whole checkpoint, or of the main file of a V2 one.
+
+    `stats`: whether adds carry their statistics as JSON text; `typed`: the columns that hold them, and the partition
+    values, by their types.
+    """
+    add = pa.struct([*_ADD, *([_STATS] if stats else []), *(typed.fields if typed is not None else [])])
     return pa.schema(
         [
             ("txn", _TXN),
@@ -105,8 +123,14 @@ def schema(*, stats: bool) -> pa.Schema:
             ("metaData", _METADATA),
             ("protocol", _PROTOCOL),
             ("domainMetadata", _DOMAIN),
+            *([("checkpointMetadata", _CHECKPOINT_METADATA), ("sidecar", _SIDECAR)] if v2 else []),
         ]
     )
+
+
+def sidecar_schema(shape: pa.Schema) -> pa.Schema:
+    """Of the sidecars beside a main file of `shape`: they hold file actions and nothing else."""
+    return pa.schema([shape.field("add"), shape.field("remove")])
 
 
 def heading(
@@ -146,7 +170,16 @@ def heading(
     return pa.RecordBatch.from_pylist(rows, schema=shape)
 
 
-def adds(shape: pa.Schema, files: pa.RecordBatch) -> pa.RecordBatch:
+def v2_heading(shape: pa.Schema, version: int, sidecars: Sequence[Sidecar]) -> pa.RecordBatch:
+    """The rows that only a V2 checkpoint has: one for itself, and one for each of its sidecars."""
+    rows: list[dict[str, Any]] = [{"checkpointMetadata": {"version": version}}]
+    rows += [
+        {"sidecar": {"path": s.name, "sizeInBytes": s.size, "modificationTime": s.modification_time}} for s in sidecars
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=shape)
+
+
+def adds(shape: pa.Schema, files: pa.RecordBatch, typed: TypedColumns | None = None) -> pa.RecordBatch:
     """One row per live file of `files` (columns as in `ADD_COLUMNS`). A checkpoint's adds change no data."""
     columns: dict[str, pa.Array[Any]] = {
         "path": files["path"],
@@ -158,6 +191,7 @@ def adds(shape: pa.Schema, files: pa.RecordBatch) -> pa.RecordBatch:
         "clusteringProvider": files["clustering_provider"],
         "stats": files["stats"],
         **_file_fields(files),
+        **({} if typed is None else typed.columns(files)),
     }
     return _only(shape, "add", columns, files.num_rows)
 
