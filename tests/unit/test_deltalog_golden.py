@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deltalakedb.deltalog.checksums import contradictions
 from deltalakedb.deltalog.listing import Checkpoint
 from deltalakedb.deltalog.log import DeltaLog
 from deltalakedb.deltalog.state import LogState
@@ -87,6 +88,24 @@ def test_every_checkpoint_says_what_the_commits_say(table: dict[str, Any]) -> No
     for version in {*log.listing.checkpoints, log.listing.newest}:
         first, *others = (live_files(log, version, base) for base in log.listing.bases(version))
         assert all(other == first for other in others), f"version {version}"
+
+
+def test_checksums_agree_with_the_logs() -> None:
+    """Every checksum that others wrote says what we read, but for the one that was made to contradict its log."""
+    seen, contradicted = 0, {}
+    for table in READABLE:
+        log = log_of(table)
+        for version in log.listing.checksums:
+            with log.state(version) as state:
+                seen += 1
+                if found := contradictions(log, state):
+                    contradicted[table["table"]] = found
+
+    assert seen >= 150 or not READABLE
+    assert set(contradicted) <= {"kernel-rs-data/crc-full"}
+    for found in contradicted.values():
+        assert found[0] == "_delta_log/00000000000000000000.crc says numFiles 10, the log says 0"
+        assert len(found) == 4
 
 
 def live_files(log: DeltaLog, version: int, base: Checkpoint | None) -> dict[Any, Any]:

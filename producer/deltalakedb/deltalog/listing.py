@@ -34,7 +34,8 @@ class Checkpoint:
 class LogListing:
     """The files of one `_delta_log`, by version in rising order; what the protocol tells readers to ignore is not here.
 
-    Compacted logs are ignored too: they are optional, and the commits that they repeat have to be there anyway.
+    Compacted logs are ignored too: they are optional, and the commits that they repeat have to be there anyway. Nor is
+    `_last_checkpoint` asked: it spares readers a listing, which is done here, and may be stale, torn or wrong.
     """
 
     place: str
