@@ -77,8 +77,8 @@ def add_missing(db: Database, target: str, *, in_place: bool, now_ms: int) -> No
         db.execute_many(
             """
             INSERT INTO dl_mirror_status (table_no, target, state, publish_from, mirrored_version, checkpoint_version,
-                                          attempts, updated_ms)
-            VALUES (?, ?, 'PENDING', ?, ?, -1, 0, ?) ON CONFLICT DO NOTHING
+                                          log_start, attempts, updated_ms)
+            VALUES (?, ?, 'PENDING', ?, ?, -1, 0, 0, ?) ON CONFLICT DO NOTHING
             """,
             [(table_no, target, first, first - 1, now_ms) for table_no, first in rows],
         )

@@ -324,7 +324,7 @@ CREATE TABLE dl_mirror_status (
     publish_from        BIGINT NOT NULL,            -- the first version that we write there
     mirrored_version    BIGINT NOT NULL,            -- the newest one there; -1: none
     checkpoint_version  BIGINT NOT NULL,            -- -1: none
-    log_start           BIGINT NOT NULL DEFAULT 0,  -- versions below were cleaned up
+    log_start           BIGINT NOT NULL,            -- versions below were cleaned up
     attempts            INTEGER NOT NULL,
     last_error          TEXT,
     fenced_by           TEXT,

@@ -333,7 +333,7 @@ CREATE TABLE dl_mirror_status (
     publish_from        INTEGER NOT NULL,           -- the first version that we write there
     mirrored_version    INTEGER NOT NULL,           -- the newest one there; -1: none
     checkpoint_version  INTEGER NOT NULL,           -- -1: none
-    log_start           INTEGER NOT NULL DEFAULT 0, -- versions below were cleaned up
+    log_start           INTEGER NOT NULL,           -- versions below were cleaned up
     attempts            INTEGER NOT NULL,
     last_error          TEXT,
     fenced_by           TEXT,
