@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import random
 
-from deltalakedb.actions import AddFile, DeletionVector, RemoveFile
+from deltalakedb.actions import AddFile, DeletionVector, OtherAction, RemoveFile
 from deltalakedb.events import (
     AddColumn,
     AppTransaction,
     Content,
     Intent,
+    Literal,
+    Predicate,
     ReadSet,
     SetProperties,
     SetRules,
     TableWork,
+    Term,
     Tick,
     WidenColumn,
     WrittenAgainst,
@@ -25,6 +28,10 @@ from tests.works import add, create, field, other, schema, vector
 
 NAMES = ("a", "b", "c")
 _COLUMNS = [("id", "integer"), ("day", "date")]
+_BY = {"c": ("day",)}
+"""One of the tables is partitioned."""
+_DAYS = ("2024-01-01", "2024-01-02", None)
+_DOMAINS = {"delta.feature.domainMetadata": "supported"}
 _KINDS: tuple[dict[str, str], ...] = (
     {},
     {"delta.isolationLevel": "WriteSerializable"},
@@ -84,7 +91,9 @@ class Historian:
         head = self._head(name)
         if head is None or self._maybe(0.1):
             text = schema(*_COLUMNS, *([("x", "string")] if self._maybe(0.2) else []))
-            return create(name, text, *self._adds(), properties=chance.choice(_KINDS))
+            return create(
+                name, text, *self._adds(name), by=_BY.get(name, ()), properties=_DOMAINS | chance.choice(_KINDS)
+            )
         version, metadata_version, protocol_version = head
         read_version = chance.choice([None, version, version, max(0, version - chance.randint(0, 4))])
         if self._maybe(0.02):
@@ -94,7 +103,7 @@ class Historian:
             against = WrittenAgainst(chance.choice(self._metadata_versions(name)), 0)
         read_set = None
         if read_version is not None and self._maybe(0.4):
-            read_set = ReadSet(whole_table=self._maybe(0.7), app_ids=("p",) if self._maybe(0.2) else ())
+            read_set = self._reads(name)
         adds, removes = self._changes(name)
         return TableWork(
             name=name,
@@ -104,30 +113,55 @@ class Historian:
             intents=self._intents(),
             adds=adds,
             removes=removes,
-            others=(other("txn", {"appId": "own", "version": chance.randint(1, 9)}),) if self._maybe(0.1) else (),
+            others=self._others(),
         )
+
+    def _reads(self, name: str) -> ReadSet:
+        chance = self._chance
+        day = Term(chance.choice(["=", "<", "is-null"]), ("day",), (Literal("date", _DAYS[0]),))
+        live = sorted(path for path, _ in self._lake.live(name))
+        return ReadSet(
+            whole_table=self._maybe(0.4),
+            files=tuple(chance.sample(live, min(len(live), chance.choice([0, 0, 1, 3])))),
+            predicates=(Predicate((day, Term("not")) if self._maybe(0.3) else (day,)),) if self._maybe(0.5) else (),
+            app_ids=("p",) if self._maybe(0.2) else (),
+        )
+
+    def _others(self) -> tuple[OtherAction, ...]:
+        roll = self._chance.random()
+        if roll < 0.1:
+            return (other("txn", {"appId": "own", "version": self._chance.randint(1, 9)}),)
+        if roll < 0.15:
+            domain = {"domain": self._chance.choice(["x", "y"]), "configuration": "{}", "removed": self._maybe(0.3)}
+            return (other("domainMetadata", domain),)
+        return ()
 
     def _changes(self, name: str) -> tuple[tuple[AddFile, ...], tuple[RemoveFile, ...]]:
         live = sorted(self._lake.live(name))
         if not live or self._maybe(0.5):
-            return self._adds(), ()
+            return self._adds(name), ()
         path, dv_id = self._chance.choice(live)
+        values = self._lake.partition_of(name, path)
         gone = RemoveFile(path=path, deletion_vector=self._vector(dv_id), data_change=self._maybe(0.8))
         roll = self._chance.random()
+        if roll < 0.05:
+            return (), (RemoveFile(path="never"),)
         if roll < 0.4:
             return (), (gone,)
         if roll < 0.6:
             marked = vector(cardinality=self._chance.randint(1, 9), size_in_bytes=44)
             text = marked.path_or_inline_dv[:-1] + self._chance.choice("abcdef")
-            return (add(path, stats='{"numRecords":10}', deletion_vector=vector(text)),), (gone,)
+            marked_file = add(path, stats='{"numRecords":10}', deletion_vector=vector(text), partition_values=values)
+            return (marked_file,), (gone,)
         if roll < 0.7:
-            return (add(path, stats='{"numRecords":10,"later":1}', data_change=False),), ()
-        return self._adds(), (gone,)
+            stats = '{"numRecords":10,"later":1}'
+            return (add(path, stats=stats, data_change=False, partition_values=values),), ()
+        return self._adds(name), (gone,)
 
     def _vector(self, dv_id: str) -> DeletionVector | None:
         return vector(dv_id[1:]) if dv_id else None
 
-    def _adds(self) -> tuple[AddFile, ...]:
+    def _adds(self, name: str) -> tuple[AddFile, ...]:
         return tuple(
             [
                 add(
@@ -136,6 +170,7 @@ class Historian:
                     stats=f'{{"numRecords":{self._chance.randint(0, 50)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}',
                     data_change=self._maybe(0.8),
                     rest='{"tags":{"k":"v"},"x":[1]}' if self._maybe(0.2) else None,
+                    partition_values={column: self._chance.choice(_DAYS) for column in _BY.get(name, ())},
                 )
                 for _ in range(self._chance.choice([0, 1, 1, 2]))
             ]

@@ -28,7 +28,7 @@ from deltalakedb.events import (
 )
 from deltalakedb_committer.decide import advance, decide
 from deltalakedb_committer.decisions import Accepted, Answer, Commit, Decision, Rejection
-from deltalakedb_committer.needs import Needs, StagedEvent, add_content, add_needs
+from deltalakedb_committer.needs import Needs, StagedEvent, TableNeeds, add_content, add_needs
 from deltalakedb_committer.rows import COLUMNS, Batch, add_decision
 from deltalakedb_committer.rules import Rules, rules
 from deltalakedb_committer.state import Decided, Lake, LiveFile, StagedChunk, State, TableState, TableTxn, Winner
@@ -118,6 +118,13 @@ class ModelLake:
         number = next(row["table_no"] for row in self.rows["dl_tables"] if row["name"] == name)
         return {(row["path"], row["dv_id"]) for row in self.rows["dl_live_files"] if row["table_no"] == number}
 
+    def partition_of(self, name: str, path: str) -> dict[str, str | None]:
+        """Partition values of a live file."""
+        number = next(row["table_no"] for row in self.rows["dl_tables"] if row["name"] == name)
+        rows = [row for row in self.rows["dl_live_files"] if (row["table_no"], row["path"]) == (number, path)]
+        values: dict[str, str | None] = msgspec.json.decode(rows[0]["partition_values"])
+        return values
+
     def table(self, name: str) -> TableState:
         """The table as a decision finds it."""
         needs = Needs()
@@ -171,18 +178,11 @@ class ModelLake:
         for (table_id, name), wanted in needs.tables.items():
             table = state.table(name=name, table_id=table_id)
             if table is not None:
-                self._load_table(table, wanted.paths, wanted.read_version, wanted.metadata_versions, wanted.app_ids)
+                self._load_table(table, wanted)
                 state.touch(table)
         return state
 
-    def _load_table(
-        self,
-        table: TableState,
-        paths: set[str],
-        read_version: int | None,
-        metadata_versions: set[int],
-        app_ids: set[str],
-    ) -> None:
+    def _load_table(self, table: TableState, wanted: TableNeeds) -> None:
         head = self.heads[table.table_no]
         table.loaded = True
         table.version, table.time_ms = head["version"], head["time_ms"]
@@ -192,22 +192,24 @@ class ModelLake:
         metadata = {row["version"]: _metadata(row) for row in self._of("dl_metadata_updates", table)}
         table.metadata = metadata[table.metadata_version]
         table.schema = parse_schema(table.metadata.schema_string)
-        table.past_metadata |= {v: m for v, m in metadata.items() if v in metadata_versions}
+        table.past_metadata |= {v: m for v, m in metadata.items() if v in wanted.metadata_versions}
         for row in self._of("dl_protocol_updates", table):
             if row["version"] == table.protocol_version:
                 table.protocol = _protocol(row)
         for row in self._of("dl_live_files", table):
-            if row["path"] in paths:
+            if row["path"] in wanted.paths:
                 table.files[row["path"], row["dv_id"]] = _live_file(row)
                 table.vectors.setdefault(row["path"], set()).add(row["dv_id"])
-        if read_version is not None:
-            known = -1 if table.winners_since is None else table.winners_since
-            table.winners_since = read_version if table.winners_since is None else min(read_version, known)
+        if wanted.read_version is not None:
+            known = wanted.read_version if table.winners_since is None else table.winners_since
+            table.winners_since = min(wanted.read_version, known)
             table.winners[:] = [
-                _winner(row) for row in self._of("dl_table_versions", table) if row["version"] > table.winners_since
+                self._winner(row, table, wanted)
+                for row in self._of("dl_table_versions", table)
+                if row["version"] > table.winners_since
             ]
         for row in self._of("dl_txn_actions", table):
-            if row["app_id"] in app_ids:
+            if row["app_id"] in wanted.app_ids:
                 txn = SetTransaction(app_id=row["app_id"], version=row["app_version"], last_updated=row["last_updated"])
                 table.txns[row["app_id"]] = TableTxn(row["version"], txn)
         for row in self._of("dl_domain_metadata", table):
@@ -217,6 +219,19 @@ class ModelLake:
                 table.domains[row["domain"]] = DomainMetadata(
                     domain=row["domain"], configuration=row["configuration"], rest=row["extra"]
                 )
+
+    def _winner(self, row: Row, table: TableState, wanted: TableNeeds) -> Winner:
+        fields = {name: row[name] for name in Winner.__dataclass_fields__ if name in row}
+        version = row["version"]
+        adds = [a for a in [*self.rows["dl_live_files"], *self.past] if a["table_no"] == table.table_no]
+        removes = [r for r in self._of("dl_remove_files", table) if r["version"] == version]
+        if wanted.partitions:
+            fields["added_to"] = _values([a["partition_values"] for a in adds if a["version"] == version])
+            fields["removed_from"] = _values([r["partition_values"] for r in removes])
+        if wanted.domains:
+            rows = self._of("dl_domain_metadata", table)
+            fields["domains"] = frozenset(d["domain"] for d in rows if d["version"] == version)
+        return Winner(**fields, removed_paths=frozenset(r["path"] for r in removes) & wanted.gone)
 
     def _of(self, name: str, table: TableState) -> Iterable[Row]:
         return sorted(
@@ -307,6 +322,10 @@ def rejected(decision: Decision) -> Rejected:
     return decision.outcome.rejected
 
 
+def _values(texts: Iterable[str]) -> tuple[dict[str, str | None], ...]:
+    return tuple(msgspec.json.decode(text) for text in sorted(set(texts)))
+
+
 def _metadata(row: Row) -> Metadata:
     return Metadata(
         id=row["metadata_id"],
@@ -345,7 +364,3 @@ def _live_file(row: Row) -> LiveFile:
         default_row_commit_version=row["default_row_commit_version"],
         tags=row["tags"],
     )
-
-
-def _winner(row: Row) -> Winner:
-    return Winner(**{name: row[name] for name in Winner.__dataclass_fields__})

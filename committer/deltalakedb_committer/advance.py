@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from deltalakedb.actions import AddFile
+from collections.abc import Sequence
+
+from deltalakedb.actions import AddFile, RemoveFile
 from deltalakedb.events import AppTransaction, Outcome
 
 from .decisions import Accepted, Answer, Commit, Decision, Nothing, Rejection, Staged, TableChange
 from .file_rest import ADD_REST, split_rest
 from .file_rows import as_json
+from .read_predicates import PartitionValues
 from .state import Decided, LiveFile, State, TableTxn, Winner
 
 
@@ -99,4 +102,17 @@ def _winner(commit: Commit, change: TableChange) -> Winner:
         changes_protocol=change.protocol is not None,
         added_files=len(change.adds),
         removed_files=len(change.removes),
+        added_to=_distinct(change.adds),
+        removed_from=_distinct(change.removes),
+        removed_paths=frozenset([remove.path for remove in change.removes]),
+        domains=frozenset([domain.domain for domain in change.domains]),
     )
+
+
+def _distinct(files: Sequence[AddFile] | Sequence[RemoveFile]) -> tuple[PartitionValues, ...]:
+    """The different partition values that files have."""
+    found: dict[tuple[tuple[str, str | None], ...], PartitionValues] = {}
+    for file in files:
+        values = file.partition_values or {}
+        found.setdefault(tuple(sorted(values.items())), values)
+    return tuple(found.values())

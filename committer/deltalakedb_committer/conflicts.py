@@ -6,19 +6,21 @@ one table and writes another would pass where a serial order does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from deltalakedb.errors import Reason
-from deltalakedb.events import Content, TableWork
+from deltalakedb.events import Content, ReadSet, TableWork
 from deltalakedb.schema_evolution import accepts
 
 from .facts import LEVELS, SERIALIZABLE, SNAPSHOT_ISOLATION, TableFacts, is_mapped, parsed_schema
+from .read_predicates import PartitionValues, is_postfix, may_match
 from .refusal import Refused, shown
 from .rules import Rules
 from .state import TableState, Winner
 
 READ_AGAIN = "read the table again and decide anew"
+_NOTHING_READ: Final = ReadSet()
 
 
 class Level(NamedTuple):
@@ -51,8 +53,8 @@ def reads(work: TableWork) -> bool:
     return found is not None and bool(found.whole_table or found.files or found.predicates)
 
 
-def check_versions(work: TableWork, table: TableState) -> None:
-    """Check that the versions a transaction names can have been read. Raises `Refused`."""
+def check_reads(work: TableWork, table: TableState) -> None:
+    """Check that what a transaction says it read can have been read. Raises `Refused`."""
     version = work.read_version
     if version is not None and not 0 <= version <= table.version:
         raise Refused(
@@ -61,40 +63,70 @@ def check_versions(work: TableWork, table: TableState) -> None:
             table=table.name,
             versions=(version, table.version),
         )
-    if version is None and work.read_set is not None:
+    if work.read_set is None:
+        return
+    if version is None:
         raise Refused(
             Reason.READ_VERSION_INVALID,
             "there is a read set and no read version: say which version was read",
             table=table.name,
         )
+    if not all(map(is_postfix, work.read_set.predicates)):
+        raise Refused(
+            Reason.INVALID_ACTION,
+            "a predicate of the read set is no condition in postfix order: operands come before their operator",
+            table=table.name,
+        )
 
 
-def check_conflicts(work: TableWork, table: TableState, level: Level, rules: Rules) -> None:
-    """Check one table against its winners. Raises `Refused` naming the first that stands against the transaction."""
+def check_conflicts(
+    work: TableWork, table: TableState, level: Level, rules: Rules, *, domains: Collection[str], redefines: bool
+) -> None:
+    """Check one table against its winners, in order. Raises `Refused` naming the first that stands against `work`.
+
+    `domains` are those that it sets; `redefines` says whether it changes metadata or protocol.
+    """
     version = work.read_version
-    if work.read_set is not None and version is not None:
-        for app_id in work.read_set.app_ids:
-            newest = table.txns.get(app_id)
-            if newest is not None and newest.table_version > version:
-                raise _conflict(
-                    Reason.CONCURRENT_TRANSACTION,
-                    f"the transaction version of application {shown(app_id)} was read at version {version} and set by "
-                    f"version {newest.table_version}",
-                    table,
-                    (version, newest.table_version),
-                    _winner(table, newest.table_version),
-                )
-    if reads(work) and version is not None:
-        _check_winners(table, version, level.isolation, rules)
-    elif work.removes and level.isolation == SERIALIZABLE:
-        if version is None:
+    if version is None:
+        if work.removes and level.isolation == SERIALIZABLE:
             raise Refused(
                 Reason.READ_VERSION_INVALID,
                 "under Serializable a remove needs the version that was read (read_version); or set the table's "
                 "delta.isolationLevel to WriteSerializable, under which a live file may be removed without",
                 table=table.name,
             )
-        _check_winners(table, version, level.isolation, rules)
+        return
+    if work.read_set is not None:
+        _check_apps(work.read_set, version, table)
+    judged = reads(work) or bool(work.removes and level.isolation == SERIALIZABLE)
+    if not judged and not domains:
+        return
+    distance = table.version - version
+    if distance > rules.read_distance:
+        raise Refused(
+            Reason.READ_TOO_OLD,
+            f"version {version} was read and the table is at {table.version}; at most {rules.read_distance} versions "
+            f"may lie between: {READ_AGAIN}",
+            table=table.name,
+            versions=(version, table.version),
+        )
+    done = _Done(work, table.facts_under(rules), level.isolation, redefines=redefines)
+    for winner in table.winners:
+        if winner.version <= version:
+            continue
+        reason, what = done.conflict(winner) if judged else (None, "")
+        if reason is None and domains:
+            common = winner.domains.intersection(domains)
+            if common:
+                reason, what = Reason.CONCURRENT_TRANSACTION, f"set the domain metadata {shown(min(common))} as well"
+        if reason is not None:
+            raise _conflict(
+                reason,
+                f"version {version} was read, and version {winner.version} {what}",
+                table,
+                (version, winner.version),
+                winner,
+            )
 
 
 def check_written_against(work: TableWork, table: TableState, facts: TableFacts) -> None:
@@ -147,43 +179,66 @@ def check_written_against(work: TableWork, table: TableState, facts: TableFacts)
         )
 
 
-def _check_winners(table: TableState, version: int, isolation: str, rules: Rules) -> None:
-    distance = table.version - version
-    if distance > rules.read_distance:
-        raise Refused(
-            Reason.READ_TOO_OLD,
-            f"version {version} was read and the table is at {table.version}; at most {rules.read_distance} versions "
-            f"may lie between: {READ_AGAIN}",
-            table=table.name,
-            versions=(version, table.version),
-        )
-    for winner in table.winners:
-        if winner.version <= version:
-            continue
-        reason, what = _stands_against(winner, isolation)
-        if reason is not None:
+def _check_apps(found: ReadSet, version: int, table: TableState) -> None:
+    for app_id in found.app_ids:
+        newest = table.txns.get(app_id)
+        if newest is not None and newest.table_version > version:
             raise _conflict(
-                reason,
-                f"version {version} was read, and version {winner.version} {what}",
+                Reason.CONCURRENT_TRANSACTION,
+                f"the transaction version of application {shown(app_id)} was read at version {version} and set by "
+                f"version {newest.table_version}",
                 table,
-                (version, winner.version),
-                winner,
+                (version, newest.table_version),
+                _winner(table, newest.table_version),
             )
 
 
-def _stands_against(winner: Winner, isolation: str) -> tuple[Reason | None, str]:
-    if winner.changes_metadata:
-        return Reason.METADATA_CHANGED, "changed the table's metadata"
-    if winner.changes_protocol:
-        return Reason.PROTOCOL_CHANGED, "changed the table's protocol"
-    if winner.removed_files:
-        return Reason.CONCURRENT_DELETE_READ, "removed files"
-    if winner.added_files and isolation != SNAPSHOT_ISOLATION:
-        if not winner.is_blind_append:
-            return Reason.CONCURRENT_APPEND, "added files"
-        if isolation == SERIALIZABLE:
-            return Reason.CONCURRENT_APPEND, "added files, which stands against a reader under Serializable"
-    return None, ""
+class _Done:
+    """What a transaction read of a table and does to it, as far as winners can stand against it."""
+
+    __slots__ = ("_counts_blind_appends", "_files", "_isolation", "_partitioning", "_predicates", "_removes", "_whole")
+
+    def __init__(self, work: TableWork, facts: TableFacts, isolation: str, *, redefines: bool) -> None:
+        found = work.read_set or _NOTHING_READ
+        self._isolation = isolation
+        self._counts_blind_appends = isolation == SERIALIZABLE or redefines
+        self._partitioning = facts.partitioning
+        self._predicates = found.predicates
+        self._whole = found.whole_table
+        self._files = frozenset(found.files)
+        self._removes = frozenset([remove.path for remove in work.removes])
+
+    def conflict(self, winner: Winner) -> tuple[Reason | None, str]:
+        """Why `winner` stands against it, if it does: Delta's rules, in Delta's order."""
+        if winner.changes_metadata:
+            return Reason.METADATA_CHANGED, "changed the table's metadata"
+        if winner.changes_protocol:
+            return Reason.PROTOCOL_CHANGED, "changed the table's protocol"
+        if winner.added_files and self._isolation != SNAPSHOT_ISOLATION and self._would_have_read(winner.added_to):
+            if not winner.is_blind_append:
+                return Reason.CONCURRENT_APPEND, "added files that would have been read"
+            if self._counts_blind_appends:
+                return (
+                    Reason.CONCURRENT_APPEND,
+                    "added files that would have been read, which stands against a reader under Serializable",
+                )
+        if winner.removed_files:
+            if self._whole or self._files & winner.removed_paths or self._matched(winner.removed_from):
+                return Reason.CONCURRENT_DELETE_READ, "removed files that were read"
+            if self._removes & winner.removed_paths:
+                return Reason.CONCURRENT_DELETE_DELETE, "removed a file that this removes"
+        return None, ""
+
+    def _would_have_read(self, added_to: Sequence[PartitionValues]) -> bool:
+        return self._whole or not self._partitioning or self._matched(added_to)
+
+    def _matched(self, files: Sequence[PartitionValues]) -> bool:
+        """Whether a predicate may have been true of rows of files with one of these partition values."""
+        if not self._partitioning:
+            return bool(self._predicates)
+        return any(
+            may_match(predicate, self._partitioning, values) for predicate in self._predicates for values in files
+        )
 
 
 def _does_more_than_rearrange(work: TableWork) -> bool:

@@ -11,6 +11,7 @@ from deltalakedb.features import listed
 from deltalakedb.slots import SlotReader
 
 from .features import MAPPING_MODE, unwritable
+from .read_predicates import PartitionColumn
 from .rules import Rules
 
 parsed_schema = lru_cache(maxsize=256)(parse_schema)
@@ -36,6 +37,7 @@ class TableFacts:
         "metadata",
         "partition_columns",
         "partition_names",
+        "partitioning",
         "protocol",
         "row_tracking",
         "rules",
@@ -70,11 +72,14 @@ class TableFacts:
         self.mapped = is_mapped(metadata)
         self.partition_columns: dict[str, tuple[DataType, bool]] = {}
         """Type and nullability by the name that keys partition values (physical under column mapping)."""
+        self.partitioning: dict[str, PartitionColumn] = {}
+        """The same columns by their names in the schema, which predicates use."""
         for name in metadata.partition_columns:
             column = schema.field(name)
             if column is not None:
                 key = column.physical_name if self.mapped else name
                 self.partition_columns[key] = (column.type, column.nullable)
+                self.partitioning[name] = PartitionColumn(key, column.type)
         self.partition_names = (*metadata.partition_columns, *self.partition_columns)
         """Every name that a folder `<column>=...` may have."""
         self.slots = SlotReader(schema, slot_columns)

@@ -8,14 +8,14 @@ import msgspec
 
 from deltalakedb.catalog import records
 from deltalakedb.catalog.records import columns
-from deltalakedb.catalog.versions import read_rows
 from deltalakedb.codec import decode_content
 from deltalakedb.database import Database
 from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
 
 from .needs import Needs, TableNeeds, add_content
-from .state import Decided, LiveFile, StagedChunk, State, TableState, TableTxn, Winner
+from .state import Decided, LiveFile, StagedChunk, State, TableState, TableTxn
+from .winners import load_winners
 
 _TABLE = ("table_no", "table_id", "name", "location", "state", "dropped_seq", "slot_columns")
 _HEAD = (
@@ -73,7 +73,7 @@ def load(database: Database, needs: Needs, state: State) -> None:
     apps = _load_apps(database, needs.apps, state)
     _load_decided(database, needs.txn_ids | apps, state)
     _load_files(database, wanted)
-    _load_winners(database, wanted, state.rules.read_distance)
+    load_winners(database, wanted, state.rules.read_distance)
     _load_past_metadata(database, wanted)
     _load_txns(database, wanted)
 
@@ -172,32 +172,6 @@ def _load_files(database: Database, wanted: Sequence[tuple[TableState, TableNeed
             tags=tags,
         )
         table.vectors.setdefault(path, set()).add(dv_id)
-
-
-def _load_winners(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]], distance: int) -> None:
-    tables: dict[int, tuple[TableState, int]] = {}
-    for table, of_table in wanted:
-        if of_table.read_version is not None and table.loaded:
-            since = max(of_table.read_version, table.version - distance)
-            _, other = tables.get(table.table_no, (table, since))
-            tables[table.table_no] = (table, min(since, other))
-    for table, since in tables.values():
-        table.winners_since = since
-        table.winners.clear()
-    ranges = [(table_no, since + 1, table.version) for table_no, (table, since) in tables.items()]
-    for row in read_rows(database, ranges):
-        tables[row.table_no][0].winners.append(
-            Winner(
-                version=row.version,
-                txn_id=row.txn_id,
-                is_blind_append=bool(row.is_blind_append),
-                changes_data=row.changes_data,
-                changes_metadata=row.changes_metadata,
-                changes_protocol=row.changes_protocol,
-                added_files=row.added_files,
-                removed_files=row.removed_files,
-            )
-        )
 
 
 def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:

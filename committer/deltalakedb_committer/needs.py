@@ -44,6 +44,12 @@ class TableNeeds:
     metadata_versions: set[int] = field(default_factory=set)
     """Versions whose `metaData` files were written against: needed where it is not the one in force."""
     app_ids: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    """Paths that were read or are removed: needed is which winner removed them."""
+    partitions: bool = False
+    """Whether predicates were read: the partition values of what winners added and removed are needed."""
+    domains: bool = False
+    """Whether domain metadata is set: the domains that winners set are needed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,11 +105,15 @@ def _add_work(table: TableNeeds, work: TableWork) -> None:
         table.read_version = read_version
     for remove in work.removes:
         table.paths.add(remove.path)
+        table.gone.add(remove.path)
     if work.read_set is not None:
         table.app_ids.update(work.read_set.app_ids)
+        table.gone.update(work.read_set.files)
+        table.partitions = table.partitions or bool(work.read_set.predicates)
     if work.written_against is not None:
         table.metadata_versions.add(work.written_against.metadata_version)
     for other in work.others:
+        table.domains = table.domains or other.kind == "domainMetadata"
         if other.kind == "txn" and (app_id := _app_id(other.json)):
             table.app_ids.add(app_id)
 

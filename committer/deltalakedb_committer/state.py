@@ -19,6 +19,7 @@ from deltalakedb.delta_types import StructType
 from deltalakedb.events import Outcome
 
 from .facts import TableFacts
+from .read_predicates import PartitionValues
 from .rules import Rules
 
 FileKey = tuple[str, str]
@@ -60,6 +61,13 @@ class Winner:
     changes_protocol: bool
     added_files: int
     removed_files: int
+    added_to: tuple[PartitionValues, ...] = ()
+    """Distinct partition values of its adds. Known, as the next is, where predicates are to be checked."""
+    removed_from: tuple[PartitionValues, ...] = ()
+    removed_paths: frozenset[str] = frozenset()
+    """Of its removes, those that the batch names as read or removed."""
+    domains: frozenset[str] = frozenset()
+    """That it set or removed. Known where domain metadata is to be checked."""
 
 
 class TableTxn(NamedTuple):

@@ -12,7 +12,7 @@ from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, Content, CreateTable, TableWork
 from deltalakedb.slots import wider
 
-from .conflicts import Level, check_conflicts, check_versions, check_written_against, level_of
+from .conflicts import Level, check_conflicts, check_reads, check_written_against, level_of
 from .decisions import TableChange
 from .facts import TableFacts
 from .file_rest import FileRest, with_fields
@@ -70,7 +70,9 @@ def change_tables(content: Content, txn_id: str, time_ms: int, state: State) -> 
     level = level_of(content, [draft.isolation for draft in drafts])
     for draft in drafts:
         if not draft.created:
-            check_conflicts(draft.work, draft.table, level, state.rules)
+            domains = [] if draft.others is None else [domain.domain for domain in draft.others.domains]
+            redefines = draft.definition is not None
+            check_conflicts(draft.work, draft.table, level, state.rules, domains=domains, redefines=redefines)
     changed = [draft for draft in drafts if draft.changes]
     newest = max([draft.table.time_ms for draft in changed], default=0)
     at = max(time_ms, state.time_ms, 1 + newest)
@@ -165,7 +167,7 @@ def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> 
     if table.state == "DROPPED":
         raise Refused(Reason.UNKNOWN_TABLE, "the table was dropped", table=table.name)
     facts = table.facts_under(state.rules)
-    check_versions(work, table)
+    check_reads(work, table)
     if not work.changes:
         return Draft(work, table, facts)
     first = work.intents[0] if work.intents else None

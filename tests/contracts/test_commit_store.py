@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,12 +19,14 @@ from deltalakedb.errors import (
     TxnLogFencedError,
     TxnLogHaltedError,
 )
-from deltalakedb.events import AppTransaction, Content, ReadSet, StagedTransaction, TableWork
+from deltalakedb.events import AppTransaction, Content, Predicate, ReadSet, StagedTransaction, TableWork, Term
 from deltalakedb_committer.decisions import Accepted, Answer, Commit, Rejection, Staged
 from deltalakedb_committer.needs import Needs, add_needs
 from deltalakedb_committer.partitions import Partitions
 from deltalakedb_committer.rows import Batch, OutboxRow
+from deltalakedb_committer.state import Winner
 from deltalakedb_committer.store import SqlCommitStore
+from tests import works
 from tests.direct import (
     LAKE_ID,
     LOG,
@@ -394,6 +397,41 @@ def test_named_things_are_loaded(store: SqlCommitStore) -> None:
     assert orders.txns["app"].txn.version == 7
     state.forget()
     assert [*lineitem.files, *orders.winners, *state.decided, *state.apps] == []
+
+
+def test_what_winners_did_is_loaded_where_it_is_compared(store: SqlCommitStore) -> None:
+    """Partition values for predicates, paths and domains that the batch names; nothing of it for who names nothing."""
+    committer = DirectCommitter(store)
+    properties = {"delta.isolationLevel": "WriteSerializable", "delta.feature.domainMetadata": "supported"}
+    of_day = [works.add(path, partition_values={"day": day}) for path, day in (("a", "1"), ("b", None))]
+    columns = works.schema(("id", "long"), ("day", "integer"))
+    committer.commit(works.create("orders", columns, *of_day, by=("day",), properties=properties))
+    committer.commit(works.append(*(works.add(str(n), partition_values={"day": str(n % 2)}) for n in range(4))))
+    committer.commit(works.remove("a", "b", "1"))
+    domain = works.other("domainMetadata", {"domain": "x", "configuration": "", "removed": False})
+    committer.commit(TableWork(name="orders", others=(domain,)))
+
+    def winners(**work: Any) -> list[Winner]:
+        state = load_state(store, store.cursor())
+        needs = Needs()
+        add_needs(needs, staged(TableWork(name="orders", read_version=0, **work)))
+        store.load(needs, state)
+        return state.tables[1].winners
+
+    appended, removed, described = winners(
+        read_set=ReadSet(predicates=(Predicate((Term("true"),)),), files=("a", "z", "\0")),
+        removes=(RemoveFile(path="1"),),
+        others=(domain,),
+    )
+    plain = winners(read_set=ReadSet(whole_table=True))
+
+    # The file that was removed since was added by the first of them, and lies in the past now.
+    assert sorted(appended.added_to, key=str) == [{"day": "0"}, {"day": "1"}]
+    assert sorted(removed.removed_from, key=str) == [{"day": "1"}, {"day": None}]
+    assert removed.removed_paths == {"a", "1"}
+    assert described.domains == {"x"}
+    assert not any(w.added_to or w.removed_from or w.removed_paths or w.domains for w in plain)
+    assert [(w.added_files, w.removed_files) for w in plain] == [(4, 0), (0, 3), (0, 0)]
 
 
 def test_winners_are_bounded(store: SqlCommitStore) -> None:

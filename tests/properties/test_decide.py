@@ -97,7 +97,7 @@ def test_commits_keep_the_invariants(seed: int) -> None:
 def test_histories_reach_what_they_are_made_for() -> None:
     """The properties above say little about decisions that never come."""
     seen: set[tuple[Any, ...]] = set()
-    for seed in range(40):
+    for seed in range(60):
         lake = ModelLake()
         historian = Historian(lake, random.Random(seed))
         while lake.position < 40:

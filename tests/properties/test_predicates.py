@@ -11,13 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltalakedb.arrow import arrow_schema
 from deltalakedb.catalog import SlotRange
 from deltalakedb.delta_types import StructField, StructType
-from deltalakedb.events import Literal, Predicate
+from deltalakedb.events import Literal, Predicate, Term
 from deltalakedb.parquet import DataFileStores, TableShape, TableWriter
 from deltalakedb.predicates import Condition
 from deltalakedb.predicates.literals import value_of
@@ -36,6 +37,7 @@ from deltalakedb.predicates.nodes import (
 )
 from deltalakedb.slots import SlotReader, slot_columns
 from deltalakedb.storage_options import StorageOptions
+from deltalakedb_committer.read_predicates import PartitionColumn, is_postfix, may_match
 
 UTC = dt.UTC
 STORES = DataFileStores(StorageOptions())
@@ -137,6 +139,44 @@ def test_read_sets_are_never_narrower(node: Node, rows: list[dict[str, Any]]) ->
     for row in rows:
         if _truth(node, row) is True:
             assert _covered(predicate, row) is True
+
+
+@settings(max_examples=300, deadline=None)
+@given(_nodes, _rows, st.just(set(VALUES)) | st.sets(st.sampled_from(sorted(VALUES))))
+def test_the_committer_finds_every_file_that_was_read(node: Node, rows: list[dict[str, Any]], by: set[str]) -> None:
+    """Of the partition values alone: a file with a row that matches may match, whatever columns partition the table.
+
+    Nothing else may match where they all do and readers agree on how values compare.
+    """
+    predicate = Condition(node, SCHEMA).read_predicate()
+    assert is_postfix(predicate)
+
+    for row in rows:
+        row |= {"s": row["s"] or None}  # an empty text is NULL in a partition
+        found = may_match(predicate, {name: PartitionColumn(name, TYPES[name]) for name in by}, _texts(row, by))
+        assert found or _covered(predicate, row) is not True
+        if by == set(VALUES) and _compares_alike(predicate):
+            assert found is (_covered(predicate, row) is True)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [(), ("and",), ("true", "true"), ("true", "and"), ("true", "true", "true", "or"), ("not",), ("sum",), ("=",)],
+)
+def test_what_is_no_condition_is_no_predicate(terms: tuple[str, ...]) -> None:
+    """Operands missing or left over, and connectives that nobody knows."""
+    assert not is_postfix(Predicate(tuple(map(Term, terms))))
+
+
+def _texts(row: dict[str, Any], by: set[str]) -> dict[str, str | None]:
+    return {name: None if row[name] is None else value_of(row[name], TYPES[name], name).literal.text for name in by}
+
+
+def _compares_alike(predicate: Predicate) -> bool:
+    """Whether no exact number is compared with a double, on which readers differ."""
+    return all(
+        (literal.type == "double") == (term.column == ("f",)) for term in predicate.terms for literal in term.literals
+    )
 
 
 @settings(max_examples=150, deadline=None)

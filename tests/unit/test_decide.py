@@ -26,7 +26,7 @@ from deltalakedb.events import (
 )
 from deltalakedb_committer.decide import Undecodable, decide, isolated
 from deltalakedb_committer.decisions import Accepted, Answer, Commit, Nothing, Rejection, Staged
-from deltalakedb_committer.needs import Needs
+from deltalakedb_committer.needs import Needs, TableNeeds
 from deltalakedb_committer.rules import Rules, rules
 from tests.model_lake import (
     ROOT,
@@ -933,7 +933,7 @@ def test_deciding_changes_nothing() -> None:
     event = staged(append("a"), create("new"), txn_id=txn(5))
     state = lake.load(Needs())
     for table in state.tables.values():
-        lake._load_table(table, set(), None, set(), set())
+        lake._load_table(table, TableNeeds())
 
     decisions = [decide(state, event, position=3, time_ms=START_MS) for _ in range(3)]
 

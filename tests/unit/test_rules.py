@@ -5,7 +5,7 @@ import pytest
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.features import READER_FEATURES
 from deltalakedb_committer.json_limits import json_problem, repeats_a_key
-from deltalakedb_committer.needs import Needs
+from deltalakedb_committer.needs import Needs, TableNeeds
 from deltalakedb_committer.refusal import SHOWN, shown
 from deltalakedb_committer.rules import rules
 from tests.model_lake import ModelLake
@@ -78,7 +78,7 @@ def test_a_state_forgets_what_was_loaded_for_single_events() -> None:
     lake.commit(append("a"))
     state = lake.load(Needs())
     table = state.tables[1]
-    lake._load_table(table, {"a"}, 0, {0}, set())
+    lake._load_table(table, TableNeeds(paths={"a"}, read_version=0, metadata_versions={0}))
     state.touch(table)
 
     state.forget()
