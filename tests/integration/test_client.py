@@ -523,6 +523,25 @@ def test_conflicts(lake: Lake, name: str) -> None:
     assert data_files(lake, f"{name}_totals") == []
 
 
+def test_what_others_do_in_other_partitions_is_no_conflict(lake: Lake, name: str) -> None:
+    """A predicate over a partition column protects its partitions and nothing else."""
+    days = pa.table({"id": pa.array([1, 2], pa.int64()), "day": ["mon", "tue"]})
+    lake.append(name, days, partition_by=["day"])
+    mon, tue = lake.begin(), lake.begin()
+    for tx, day in ((mon, "mon"), (tue, "tue")):
+        total = sum(tx.table(name).to_arrow(predicate=f"day = '{day}'")["id"].to_pylist())
+        tx.stage_table(f"{name}_totals", pa.table({"day": [day], "total": [total]}))
+    with lake.begin() as winner:
+        winner.stage_table(name, days.slice(1))
+
+    assert mon.commit().versions[f"{name}_totals"] == 0
+    with pytest.raises(deltalakedb.TxnLogConflictError) as caught:
+        tue.commit()
+    assert caught.value.reason is Reason.CONCURRENT_APPEND
+    assert caught.value.rejection.other_txn == winner.txn_id
+    tue.rollback()
+
+
 def test_deletion_vectors_are_refused_by_name(lake: Lake, name: str) -> None:
     """A table whose files have deletion vectors can be listed, and is never read without them."""
     vector = deltalakedb.DeletionVector(
