@@ -529,7 +529,7 @@ def test_what_others_do_in_other_partitions_is_no_conflict(lake: Lake, name: str
     lake.append(name, days, partition_by=["day"])
     mon, tue = lake.begin(), lake.begin()
     for tx, day in ((mon, "mon"), (tue, "tue")):
-        total = sum(tx.table(name).to_arrow(predicate=f"day = '{day}'")["id"].to_pylist())
+        total = tx.table(name).to_arrow(predicate=f"day = '{day}'").num_rows
         tx.stage_table(f"{name}_totals", pa.table({"day": [day], "total": [total]}))
     with lake.begin() as winner:
         winner.stage_table(name, days.slice(1))
