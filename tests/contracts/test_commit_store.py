@@ -234,7 +234,7 @@ def test_two_committers_fight(address: StoreAddress) -> None:
     with closing(migrated(address)) as database:
         DirectCommitter(made(database)).commit(create("orders"), create("lineitem"))
     events = [
-        staged(append("orders", add(f"o{n}")), append("lineitem", add(f"l{n}")), txn_id=txn(n)) for n in range(120)
+        staged(append("orders", add(f"o{n}")), append("lineitem", add(f"l{n}")), txn_id=txn(n)) for n in range(60)
     ]
 
     def fight(_: int) -> None:
@@ -253,8 +253,8 @@ def test_two_committers_fight(address: StoreAddress) -> None:
         commits = database.query("SELECT commit_seq, position FROM dl_commits ORDER BY commit_seq")
         versions = database.query("SELECT table_no, version FROM dl_table_versions ORDER BY table_no, version")
 
-    assert commits == [(n + 1, n) for n in range(121)]
-    assert versions == [(table, version) for table in (1, 2) for version in range(121)]
+    assert commits == [(n + 1, n) for n in range(61)]
+    assert versions == [(table, version) for table in (1, 2) for version in range(61)]
 
 
 # Batches.

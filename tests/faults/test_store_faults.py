@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import pytest
 
 from deltalakedb.actions import RemoveFile
 from deltalakedb.database import Database, Pool, StoreAddress, open_database
+from deltalakedb.database.address import Engine
 from deltalakedb.errors import (
     TxnLogCommitUnknownError,
     TxnLogConfigError,
@@ -322,6 +324,58 @@ def test_a_pool_keeps_a_few_connections(address: StoreAddress) -> None:
     assert [database for database in opened if database.alive] == []
 
 
+DISK_FULL = """
+import os, resource, signal, sys
+from deltalakedb.database import open_database
+from deltalakedb.errors import TxnLogDatabaseError
+from deltalakedb.uri import parse_uri
+
+uri, checkpoint = sys.argv[1:]
+address = parse_uri(uri).address
+if checkpoint == "small":
+    from deltalakedb.database import duckdb
+    duckdb._SETTINGS["checkpoint_threshold"] = "500KB"
+COLUMNS = ("table_no", "version", "n", "kind", "body")
+database, idle = open_database(address), open_database(address)
+idle.query("SELECT count(*) FROM dl_other_actions")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+told = 0
+try:
+    while True:
+        database.insert("dl_other_actions", COLUMNS, [(told, 0, n, "k", os.urandom(2_000).hex()) for n in range(50)])
+        told += 1
+except TxnLogDatabaseError:
+    print(told, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+if not database.alive:
+    assert not idle.alive
+    idle.close()
+    database = open_database(address)
+database.insert("dl_other_actions", COLUMNS, [(1_000_000, 0, n, "k", "") for n in range(50)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("engine", "checkpoint"), [("sqlite", "usual"), ("duckdb", "usual"), ("duckdb", "small")])
+def test_a_full_disk_loses_nothing(tmp_path: Path, engine: Engine, checkpoint: str) -> None:
+    """INV3: writing fails where the disk is full, be it the log or the file; what was told stays, and it goes on after."""
+    address = StoreAddress(engine=engine, path=str(tmp_path / "store"))
+    migrated(address).close()
+    code = [sys.executable, "-c", DISK_FULL, uri(address), checkpoint]
+    ran = subprocess.run(code, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    told = int(ran.stdout)
+    with closing(open_database(address)) as database:
+        found: dict[int, int] = dict(
+            database.query("SELECT table_no, count(*) FROM dl_other_actions GROUP BY table_no")
+        )
+
+    assert told
+    assert set(found.values()) == {50}
+    assert {*range(told), 1_000_000} <= set(found) <= {*range(told + 1), 1_000_000}
+
+
 WRITER = """
 import sys
 from contextlib import closing
@@ -331,11 +385,12 @@ from deltalakedb_committer.store import SqlCommitStore
 from tests.faults.test_store_faults import write_history
 
 with closing(open_database(parse_uri(sys.stdin.readline().strip()).address)) as database:
+    database.query("SELECT ?", [1])  # whatever a driver loads when it is first used
     print("ready", flush=True)
     write_history(SqlCommitStore(database))
     print("done", flush=True)
 """
-KILLS = 6
+KILLS = 4
 HISTORY_LENGTH = 300
 
 

@@ -57,6 +57,15 @@ _ROWS = "dl_inserted_rows"
 _LOCKED = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|$)", re.DOTALL)
 
 
+class _Instance:
+    """What the connections of this process to one file have in common."""
+
+    def __init__(self) -> None:
+        self.writing = threading.Lock()
+        self.broken = False
+        """The engine refuses everything until the last connection is closed: then the file is opened anew."""
+
+
 class DuckdbDatabase:
     """One connection to one file; a commit is on disk when it returns.
 
@@ -80,11 +89,17 @@ class DuckdbDatabase:
             raise TxnLogConfigError(f"there is no store at {path}: correct the path, or make a lake there first")
         if self._path in _inherited:
             raise _in_use(self._path, "the process that this one was forked from (start processes by spawn instead)")
-        self._writing = _turns.setdefault(self._path, threading.Lock())
+        self._instance = _instances.setdefault(self._path, _Instance())
+        self._closed = True
         with self._errors(f"cannot open {path}"):
             self._connection = duckdb.connect(self._path, config=_SETTINGS)
-        self.alive = True
+        self._closed = False
         _open.add(self)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open and its instance works."""
+        return not (self._closed or self._instance.broken)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of a statement. Raises `TxnLogDatabaseError`."""
@@ -159,7 +174,7 @@ class DuckdbDatabase:
         self._check_usable()
         if self._in_block:
             raise _nested()
-        if not self._writing.acquire(timeout=self._busy_seconds):
+        if not self._instance.writing.acquire(timeout=self._busy_seconds):
             raise TxnLogDatabaseError(
                 f"another thread has been writing to {self._path} for {self._busy_seconds:.0f} s", transient=True
             )
@@ -167,7 +182,7 @@ class DuckdbDatabase:
             with self._block(_WRITE):
                 yield
         finally:
-            self._writing.release()
+            self._instance.writing.release()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -187,8 +202,8 @@ class DuckdbDatabase:
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        if self.alive:
-            self.alive = False
+        if not self._closed:
+            self._closed = True
             _open.discard(self)
             self._connection.close()
 
@@ -226,8 +241,7 @@ class DuckdbDatabase:
         try:
             self._connection.execute("COMMIT")
         except duckdb.Error as error:
-            if isinstance(error, _BROKEN):
-                self.close()
+            if self._breaks(error):
                 raise TxnLogCommitUnknownError(f"the disk failed during a COMMIT: {error}") from error
             raise _error("a COMMIT failed", error) from error
 
@@ -268,13 +282,18 @@ class DuckdbDatabase:
             if locked is not None:
                 other = f"another process (PID {locked[1]})" if locked[1] else "another process"
                 raise _in_use(self._path, other) from error
-            if isinstance(error, _BROKEN):
-                self.close()
+            self._breaks(error)
             raise _error(what, error) from error
 
-
-_BROKEN = (duckdb.FatalException, duckdb.InternalException)
-"""After these an instance is of no more use to anybody, until all of its connections are closed."""
+    def _breaks(self, error: duckdb.Error) -> bool:
+        """Whether the error ends the instance, for all of its connections."""
+        if not isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            return False
+        self._instance.broken = True
+        if _instances.get(self._path) is self._instance:
+            del _instances[self._path]
+        self.close()
+        return True
 
 
 class _Stream:
@@ -334,8 +353,8 @@ def _bound(statement: Statement, parameters: Sequence[Any]) -> list[Any]:
     return bound
 
 
-_turns: dict[str, threading.Lock] = {}
-"""Whose turn it is to write, by path."""
+_instances: dict[str, _Instance] = {}
+"""By path."""
 _open: WeakSet[DuckdbDatabase] = WeakSet()
 _inherited: set[str] = set()
 """Files that were open when this process was forked: their instance here is a copy that must never touch them."""
@@ -349,7 +368,7 @@ def _after_fork_in_child() -> None:
     """
     inherited = list(_open)
     for database in inherited:
-        database.alive = False
+        database._closed = True
         _inherited.add(database._path)
     for connection in (duckdb.default_connection(), *(database._connection for database in inherited)):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
