@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from tests.pipeline import LakeAddress, embedded, on_servers
+from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
 
 from . import backlog, data, floors, peers
@@ -63,6 +63,8 @@ def measurements() -> dict[str, Measurement]:
         for mode, clients in (("closed", 1), ("closed", 8), ("open", 8)):
             found[f"{kind}.postgres.{mode}.{clients}"] = partial(_on_servers, kind, mode, clients)
             found[f"{kind}.sqlite.{mode}.{clients}"] = partial(_embedded, kind, mode, clients)
+        for mode in ("closed", "open"):
+            found[f"{kind}.duckdb.{mode}.1"] = partial(_in_duckdb, kind, mode)
     found["commit.postgres.paced.1"] = _paced
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
@@ -103,6 +105,14 @@ def _embedded(kind: Kind, mode: str, clients: int, setting: Setting, folder: Pat
     measured = run(workload, load, [cpu, published])
     yield from _lines(kind, f"sqlite.{mode}.{clients}", measured, cpu)
     yield from _mirror_lines(kind, f"sqlite.{mode}.{clients}", published, load)
+
+
+def _in_duckdb(kind: Kind, mode: str, setting: Setting, folder: Path) -> Iterator[Line]:
+    """One process has the store, so that nobody can see from outside how far the mirror is."""
+    workload = _workload(kind, mode, in_duckdb(folder))
+    cpu = CpuProbe({})
+    measured = run(workload, setting.load(1, in_flight=IN_FLIGHT if mode == "open" else 1), [cpu])
+    yield from _lines(kind, f"duckdb.{mode}.1", measured, cpu)
 
 
 def _paced(setting: Setting, folder: Path) -> Iterator[Line]:

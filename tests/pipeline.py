@@ -116,6 +116,28 @@ def on_servers(servers: Addresses, folder: Path) -> Pipeline:
     address = LakeAddress(
         store=database, log=f"kafka://{servers.kafka()}/{name}", root=(folder / "tables").absolute().as_uri()
     )
+    _make(address)
+    return Pipeline(address, folder)
+
+
+def embedded(folder: Path) -> LakeAddress:
+    """A new embedded lake in `folder`/lake, whose clients decide and mirror by themselves."""
+    return LakeAddress(store=str(folder / "lake"))
+
+
+def in_duckdb(folder: Path) -> LakeAddress:
+    """A new embedded lake whose store is DuckDB, for one process."""
+    folder = folder.absolute()
+    address = LakeAddress(
+        store=f"deltasql://duckdb/{folder}/lake.duckdb",
+        log=f"sqlite://{folder}/log.db",
+        root=(folder / "tables").as_uri(),
+    )
+    _make(address)
+    return address
+
+
+def _make(address: LakeAddress) -> None:
     subprocess.run(
         [sys.executable, "-m", "deltalakedb", "migrate"],
         check=True,
@@ -123,9 +145,3 @@ def on_servers(servers: Addresses, folder: Path) -> Pipeline:
         env={**os.environ, **address.environment},
         stdout=subprocess.DEVNULL,
     )
-    return Pipeline(address, folder)
-
-
-def embedded(folder: Path) -> LakeAddress:
-    """A new embedded lake in `folder`/lake, whose clients decide and mirror by themselves."""
-    return LakeAddress(store=str(folder / "lake"))
