@@ -179,7 +179,8 @@ def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             for name in (
                 *("tables", "table_heads", "commits", "transactions", "app_transactions", "table_versions"),
                 *("partitions", "past_files", "remove_files", "cdc_files", "metadata_updates", "protocol_updates"),
-                *("txn_actions", "domain_metadata", "other_actions", "staged_chunks", "outbox"),
+                *("txn_actions", "domain_metadata", "other_actions", "staged_chunks", "outbox", "imports"),
+                "mirror_targets",
             )
         ),
     }

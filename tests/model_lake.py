@@ -26,12 +26,24 @@ from deltalakedb.events import (
     StagedTransaction,
     TableWork,
 )
+from deltalakedb_committer.columns import COLUMNS
 from deltalakedb_committer.decide import advance, decide
 from deltalakedb_committer.decisions import Accepted, Answer, Commit, Decision, Rejection
 from deltalakedb_committer.needs import Needs, StagedEvent, TableNeeds, add_content, add_needs
-from deltalakedb_committer.rows import COLUMNS, Batch, add_decision
+from deltalakedb_committer.rows import Batch, add_decision
 from deltalakedb_committer.rules import Rules, rules
-from deltalakedb_committer.state import Decided, Lake, LiveFile, StagedChunk, State, TableState, TableTxn, Winner
+from deltalakedb_committer.state import (
+    Decided,
+    Lake,
+    LiveFile,
+    StagedChunk,
+    State,
+    TableState,
+    TableTxn,
+    Target,
+    UnderWay,
+    Winner,
+)
 
 LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
 ROOT = "s3://bucket/lake"
@@ -51,6 +63,8 @@ class ModelLake:
         self.rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
         self.past: list[Row] = []
         self.heads: dict[int, Row] = {}
+        self.imports: dict[int, Row] = {}
+        self.targets = {"in-place": Target("in-place", "in-place", None, "ACTIVE", 0)}
         self.outbox: list[Any] = []
         self.position = 0
         self.commit_seq = self.time_ms = 0
@@ -111,7 +125,9 @@ class ModelLake:
         """Everything that is written, comparable."""
         rows = {name: sorted(map(repr, rows)) for name, rows in self.rows.items()}
         heads = sorted(map(repr, self.heads.values()))
-        return (rows, sorted(map(repr, self.past)), heads, self.outbox, self.commit_seq, self.time_ms, self.rule_set)
+        past, imports = sorted(map(repr, self.past)), sorted(map(repr, self.imports.values()))
+        lake = (self.commit_seq, self.time_ms, self.rule_set, self.targets)
+        return (rows, past, heads, imports, self.outbox, lake)
 
     def live(self, name: str) -> set[tuple[str, str]]:
         """(path, dv_id) of the table's live files."""
@@ -143,6 +159,7 @@ class ModelLake:
             commit_seq=self.commit_seq,
             time_ms=self.time_ms,
             next_table_no=self.next_table_no,
+            targets=dict(self.targets),
         )
         for row in self.rows["dl_tables"]:
             state.add_table(
@@ -152,7 +169,9 @@ class ModelLake:
                     name=row["name"],
                     location=row["location"],
                     state=row["state"],
+                    created_seq=row["created_seq"],
                     dropped_seq=row["dropped_seq"],
+                    first_version=row["first_version"],
                     slot_columns=msgspec.json.decode(row["slot_columns"], type=tuple[tuple[str, ...], ...]),
                 )
             )
@@ -183,36 +202,50 @@ class ModelLake:
         return state
 
     def _load_table(self, table: TableState, wanted: TableNeeds) -> None:
-        head = self.heads[table.table_no]
+        head = self.heads.get(table.table_no)
         table.loaded = True
-        table.version, table.time_ms = head["version"], head["time_ms"]
-        table.metadata_version, table.protocol_version = head["metadata_version"], head["protocol_version"]
-        table.live_files, table.live_bytes = head["live_files"], head["live_bytes"]
-        table.widths = (head["width1"], head["width2"], head["width3"], head["width4"])
+        if head is not None:
+            table.version, table.time_ms = head["version"], head["time_ms"]
+            table.metadata_version, table.protocol_version = head["metadata_version"], head["protocol_version"]
+            table.live_files, table.live_bytes = head["live_files"], head["live_bytes"]
+            table.widths = (head["width1"], head["width2"], head["width3"], head["width4"])
+        if table.table_no in self.imports:
+            way = msgspec.json.decode(self.imports[table.table_no]["progress"], type=UnderWay)
+            table.under_way = way
+            table.live_files, table.live_bytes, table.widths = way.live_files, way.live_bytes, way.widths
+            if way.kind != "HISTORY":
+                table.metadata_version = way.version if way.metadata else table.metadata_version
+                table.protocol_version = way.version if way.protocol else table.protocol_version
         metadata = {row["version"]: _metadata(row) for row in self._of("dl_metadata_updates", table)}
-        table.metadata = metadata[table.metadata_version]
-        table.schema = parse_schema(table.metadata.schema_string)
+        table.metadata = metadata.get(table.metadata_version)
+        if table.metadata is not None:
+            table.schema = parse_schema(table.metadata.schema_string)
         table.past_metadata |= {v: m for v, m in metadata.items() if v in wanted.metadata_versions}
         for row in self._of("dl_protocol_updates", table):
             if row["version"] == table.protocol_version:
                 table.protocol = _protocol(row)
         for row in self._of("dl_live_files", table):
-            if row["path"] in wanted.paths:
+            if row["path"] in wanted.paths or row["canonical_path"] in wanted.canonical_paths:
                 table.files[row["path"], row["dv_id"]] = _live_file(row)
                 table.vectors.setdefault(row["path"], set()).add(row["dv_id"])
-        if wanted.read_version is not None:
-            known = wanted.read_version if table.winners_since is None else table.winners_since
-            table.winners_since = min(wanted.read_version, known)
+                if row["canonical_path"] is not None:
+                    table.spellings.setdefault(row["canonical_path"], set()).add(row["path"])
+        read_version = wanted.read_version
+        if read_version is not None:
+            known = -1 if table.winners_since is None else table.winners_since
+            table.winners_since = read_version if table.winners_since is None else min(read_version, known)
             table.winners[:] = [
                 self._winner(row, table, wanted)
                 for row in self._of("dl_table_versions", table)
                 if row["version"] > table.winners_since
             ]
         for row in self._of("dl_txn_actions", table):
-            if row["app_id"] in wanted.app_ids:
+            if row["app_id"] in wanted.app_ids and _in_force(table, row["version"]):
                 txn = SetTransaction(app_id=row["app_id"], version=row["app_version"], last_updated=row["last_updated"])
                 table.txns[row["app_id"]] = TableTxn(row["version"], txn)
         for row in self._of("dl_domain_metadata", table):
+            if not _in_force(table, row["version"]):
+                continue
             if row["removed"]:
                 table.domains.pop(row["domain"], None)
             else:
@@ -221,6 +254,8 @@ class ModelLake:
                 )
 
     def _winner(self, row: Row, table: TableState, wanted: TableNeeds) -> Winner:
+        if row["origin"] is not None:
+            return Winner.imported_as(row["version"])
         fields = {name: row[name] for name in Winner.__dataclass_fields__ if name in row}
         version = row["version"]
         adds = [a for a in [*self.rows["dl_live_files"], *self.past] if a["table_no"] == table.table_no]
@@ -241,6 +276,17 @@ class ModelLake:
     def _write(self, batch: Batch) -> None:
         for name, rows in batch.inserts.items():
             self.rows[name] += [dict(zip(COLUMNS[name], row, strict=True)) for row in rows]
+        tables = {row["table_no"]: row for row in self.rows["dl_tables"]}
+        assert not batch.new_tables.keys() & tables.keys()
+        assert batch.tables.keys() <= tables.keys()
+        entries = {**batch.new_tables, **batch.tables}
+        tables |= {number: dict(zip(COLUMNS["dl_tables"], row, strict=True)) for number, row in entries.items()}
+        self.rows["dl_tables"] = list(tables.values())
+        for table_no, under_way in batch.imports.items():
+            self.imports.pop(table_no, None)
+            if under_way is not None:
+                self.imports[table_no] = dict(zip(COLUMNS["dl_imports"], under_way, strict=True))
+        self.targets |= batch.targets
         for table_no, row in batch.heads.items():
             self.heads[table_no] = dict(zip(COLUMNS["dl_table_heads"], row, strict=True))
         for table_no, version, n, removed_version in batch.superseded:
@@ -265,11 +311,18 @@ class ModelLake:
             "dl_app_transactions": ("app_id", "app_version"),
             "dl_table_versions": ("table_no", "version"),
             "dl_live_files": ("table_no", "path", "dv_id"),
+            "dl_metadata_updates": ("table_no", "version"),
+            "dl_protocol_updates": ("table_no", "version"),
+            "dl_txn_actions": ("table_no", "app_id", "version"),
+            "dl_domain_metadata": ("table_no", "domain", "version"),
+            **dict.fromkeys(("dl_remove_files", "dl_cdc_files", "dl_other_actions"), ("table_no", "version", "n")),
             "dl_staged_chunks": ("txn_id", "chunk_index"),
         }.items():
             keys = [tuple(row[column] for column in columns) for row in self.rows[name]]
             assert len(set(keys)) == len(keys), name
         for table_no, head in self.heads.items():
+            if table_no in self.imports:
+                continue
             sizes = [row["size"] for row in self.rows["dl_live_files"] if row["table_no"] == table_no]
             assert (head["live_files"], head["live_bytes"]) == (len(sizes), sum(sizes))
 
@@ -364,3 +417,7 @@ def _live_file(row: Row) -> LiveFile:
         default_row_commit_version=row["default_row_commit_version"],
         tags=row["tags"],
     )
+
+
+def _in_force(table: TableState, version: int) -> bool:
+    return version >= table.first_version or (table.under_way is not None and table.under_way.version == version)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from deltalakedb.actions import AddFile, RemoveFile
+from deltalakedb.actions import AddFile, DomainMetadata, RemoveFile
 from deltalakedb.events import AppTransaction, Outcome
+from deltalakedb.paths import canonical_path, is_plain
 
-from .decisions import Accepted, Answer, Commit, Decision, Nothing, Rejection, Staged, TableChange
-from .file_rest import ADD_REST, split_rest
-from .file_rows import as_json
+from .decisions import (
+    Accepted,
+    Answer,
+    Chunk,
+    Commit,
+    Decision,
+    Entry,
+    Imported,
+    Nothing,
+    Rejection,
+    Staged,
+    TableChange,
+)
+from .file_rows import live_file
 from .read_predicates import PartitionValues
-from .state import Decided, LiveFile, State, TableTxn, Winner
+from .state import Decided, FileKey, LiveFile, State, TableState, TableTxn, Winner
 
 
 def advance(state: State, decision: Decision) -> None:
@@ -20,13 +32,23 @@ def advance(state: State, decision: Decision) -> None:
         case Commit():
             state.commit_seq = decision.commit_seq
             state.time_ms = decision.time_ms
+            for entry in decision.entries:
+                _advance_entry(state, entry)
             for change in decision.changes:
                 _advance_table(state, decision, change)
             _note(state, decision.txn_id, decision.digest, decision.outcome, decision.apps)
         case Accepted():
             if decision.rules is not None:
                 state.rules = decision.rules
+            for entry in decision.entries:
+                _advance_entry(state, entry)
+            if decision.target is not None:
+                state.targets[decision.target.target] = decision.target
             _note(state, decision.txn_id, decision.digest, decision.outcome, decision.apps)
+        case Imported():
+            _advance_import(state, decision.chunk)
+            if decision.decided is not None:
+                advance(state, decision.decided)
         case Rejection():
             _note(state, decision.txn_id, decision.digest, decision.outcome, ())
         case Staged():
@@ -44,9 +66,6 @@ def _note(state: State, txn_id: str, digest: bytes | None, outcome: Outcome, app
 
 def _advance_table(state: State, commit: Commit, change: TableChange) -> None:
     table, version = change.table, change.version
-    if version == 0:
-        state.add_table(table)
-        state.next_table_no = max(state.next_table_no, table.table_no + 1)
     state.touch(table)
     if change.metadata is not None:
         if table.metadata is not None:
@@ -64,32 +83,78 @@ def _advance_table(state: State, commit: Commit, change: TableChange) -> None:
         table.vectors[remove.path].discard(remove.dv_id)
     for n, add in enumerate(change.adds):
         dv_id = add.dv_id
-        table.files[add.path, dv_id] = _live(add, version, n)
+        table.files[add.path, dv_id] = live_file(add, version, n)
         table.vectors.setdefault(add.path, set()).add(dv_id)
     if table.winners_since is not None:
         table.winners.append(_winner(commit, change))
     for txn in change.txns:
         table.txns[txn.app_id] = TableTxn(version, txn)
-    for domain in change.domains:
+    _set_domains(table, change.domains)
+
+
+def _advance_entry(state: State, entry: Entry) -> None:
+    table = entry.table
+    table.state = entry.state
+    table.created_seq = entry.created_seq
+    table.dropped_seq = entry.dropped_seq
+    table.first_version = entry.first_version
+    table.slot_columns = entry.slot_columns
+    if entry.new:
+        state.add_table(table)
+        state.next_table_no = max(state.next_table_no, table.table_no + 1)
+    elif table.state == "DROPPED":
+        state.by_name.pop(table.name, None)
+
+
+def _advance_import(state: State, chunk: Chunk) -> None:
+    table, actions, way = chunk.table, chunk.actions, chunk.after
+    if chunk.entry is not None:
+        _advance_entry(state, chunk.entry)
+    state.touch(table)
+    if actions.metadata is not None and table.metadata is not None:
+        table.past_metadata[table.metadata_version] = table.metadata
+    # Before the version is complete: the next chunk goes on from all of it.
+    table.metadata_version, table.protocol_version = chunk.metadata_version, chunk.protocol_version
+    for txn in actions.txns:
+        table.txns[txn.app_id] = TableTxn(way.version, txn)
+    if chunk.visible:
+        if actions.metadata is not None:
+            table.metadata, table.schema = actions.metadata, actions.schema
+        if actions.protocol is not None:
+            table.protocol = actions.protocol
+        _set_domains(table, actions.domains)
+    _advance_files(table, chunk.files)
+    table.live_files, table.live_bytes, table.widths = way.live_files, way.live_bytes, way.widths
+    if not chunk.complete:
+        table.under_way = way
+        return
+    if not chunk.visible:
+        for app_id in [app_id for app_id, txn in table.txns.items() if txn.table_version == way.version]:
+            del table.txns[app_id]
+    table.under_way = None
+    table.version, table.time_ms = way.version, way.time_ms
+    if table.winners_since is not None:
+        table.winners.append(Winner.imported_as(way.version))
+
+
+def _advance_files(table: TableState, files: Mapping[FileKey, LiveFile | None]) -> None:
+    for (path, dv_id), live in files.items():
+        if live is None:
+            table.files.pop((path, dv_id), None)
+            table.vectors.get(path, set()).discard(dv_id)
+            continue
+        table.files[path, dv_id] = live
+        table.vectors.setdefault(path, set()).add(dv_id)
+        if not is_plain(path):
+            table.spellings.setdefault(canonical_path(path, table.location), set()).add(path)
+
+
+def _set_domains(table: TableState, domains: Sequence[DomainMetadata]) -> None:
+    for domain in domains:
         if domain.removed:
             table.domains.pop(domain.domain, None)
         else:
             table.domains[domain.domain] = domain
-
-
-def _live(add: AddFile, version: int, n: int) -> LiveFile:
-    if add.rest is None:
-        return LiveFile(version=version, n=n, size=add.size, partition_values=add.partition_values)
-    more, _ = split_rest(add.rest, ADD_REST)
-    return LiveFile(
-        version=version,
-        n=n,
-        size=add.size,
-        partition_values=add.partition_values,
-        base_row_id=more.base_row_id,
-        default_row_commit_version=more.default_row_commit_version,
-        tags=None if more.tags is None else as_json(more.tags),
-    )
 
 
 def _winner(commit: Commit, change: TableChange) -> Winner:

@@ -114,6 +114,13 @@ def check_conflicts(
     for winner in table.winners:
         if winner.version <= version:
             continue
+        if winner.imported:
+            raise Refused(
+                Reason.READ_TOO_OLD,
+                f"version {version} was read, and version {winner.version} came from another log since: {READ_AGAIN}",
+                table=table.name,
+                versions=(version, winner.version),
+            )
         reason, what = done.conflict(winner) if judged else (None, "")
         if reason is None and domains:
             common = winner.domains.intersection(domains)

@@ -8,8 +8,6 @@ know.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from deltalakedb.codec import HEADER_OUTCOME, HEADER_TXN
@@ -23,8 +21,6 @@ from deltalakedb.events import (
     Control,
     ImportedVersion,
     LakeAction,
-    Outcome,
-    Rejected,
     SetRules,
     StagedTransaction,
     TableVersion,
@@ -33,28 +29,18 @@ from deltalakedb.events import (
 from deltalakedb.ids import is_txn_id
 
 from .advance import advance
+from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
 from .assembly import assemble
-from .decisions import Accepted, Answer, Commit, DeadLetter, Decision, Nothing, Rejection, Staged
+from .decisions import Accepted, Chunk, Commit, DeadLetter, Decision, Entry, Imported, Nothing, Rejection, Staged
+from .imports import decide_chunk
+from .lake_actions import decide_action
 from .needs import StagedEvent, Undecodable
 from .refusal import Refused, shown
-from .rules import Rules, rules
-from .state import Decided, StagedChunk, State
+from .rules import rules
+from .state import StagedChunk, State
 from .transactions import change_tables
 
 __all__ = ["Undecodable", "advance", "decide", "isolated"]
-
-_MESSAGE = 1_000  # characters of a recorded message
-
-
-class _Asker(NamedTuple):
-    """Who asks, where in the log, and where the answer goes."""
-
-    txn_id: str
-    client_id: str
-    partition: int
-    position: int
-    time_ms: int
-    lake_id: str
 
 
 def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> Decision:
@@ -89,10 +75,10 @@ def isolated(state: State, record: Record, error: str) -> Rejection:
 
 def _decide_transaction(state: State, event: StagedTransaction, position: int, time_ms: int) -> Decision:
     envelope = event.envelope
-    asker = _asker(state, envelope.txn_id, envelope.client_id, envelope.outcome_partition, position, time_ms)
+    asker = asked_by(state, envelope.txn_id, envelope.client_id, envelope.outcome_partition, position, time_ms)
     first = state.decided.get(envelope.txn_id)
     if first is not None:
-        return _answer(asker, first, envelope.digest)
+        return answer(asker, first, envelope.digest)
     chunked = envelope.chunk_count != 1
     try:
         _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
@@ -103,40 +89,37 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
             return Staged(position=position, txn_id=envelope.txn_id, event_time_ms=time_ms, chunk=whole)
         return _decide_content(state, whole, envelope.digest, asker, chunked=chunked)
     except Refused as refused:
-        return _rejection(asker, refused, envelope.digest, chunked=chunked)
+        return rejection(asker, refused, envelope.digest, chunked=chunked)
 
 
-def _decide_content(
-    state: State, content: Content, digest: bytes, asker: _Asker, *, chunked: bool
-) -> Commit | Accepted:
+def _decide_content(state: State, content: Content, digest: bytes, asker: Asker, *, chunked: bool) -> Commit | Accepted:
     again = _committed_app(state, content.apps)
     if again is not None:
         committed = msgspec.structs.replace(again, already_committed=True)
-        return _accepted(asker, committed, digest, chunked=chunked)
+        return accepted(asker, committed, digest, chunked=chunked)
     time_ms, changes = change_tables(content, asker.txn_id, asker.time_ms, state)
     if not changes:
         newest = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=())
-        return _accepted(asker, newest, digest, chunked=chunked, apps=content.apps)
-    commit_seq = state.commit_seq + 1
+        return accepted(asker, newest, digest, chunked=chunked, apps=content.apps)
     versions = [
         TableVersion(name=change.table.name, table_id=change.table.table_id, version=change.version)
         for change in changes
     ]
-    return Commit(
-        commit_seq=commit_seq,
-        time_ms=time_ms,
-        position=asker.position,
-        txn_id=asker.txn_id,
-        client_id=asker.client_id,
-        digest=digest,
-        event_time_ms=asker.time_ms,
-        chunked=chunked,
-        apps=content.apps,
-        user_metadata=content.user_metadata,
-        engine_info=content.engine_info,
+    entries = [
+        Entry(table=change.table, new=True, created_seq=state.commit_seq + 1, slot_columns=change.table.slot_columns)
+        for change in changes
+        if change.version == 0
+    ]
+    return commit(
+        state,
+        asker,
+        digest,
+        time_ms,
+        versions,
         changes=changes,
-        outcome=_outcome(asker, Committed(commit_seq=commit_seq, time_ms=time_ms, tables=tuple(versions))),
-        outcome_partition=asker.partition,
+        entries=tuple(entries),
+        chunked=chunked,
+        content=content,
     )
 
 
@@ -167,13 +150,13 @@ def _committed_app(state: State, apps: tuple[AppTransaction, ...]) -> Committed 
 
 
 def _decide_control(state: State, event: Control, position: int, time_ms: int) -> Decision:
-    asker = _asker(state, event.control_id, event.client_id, event.outcome_partition, position, time_ms)
+    asker = asked_by(state, event.control_id, event.client_id, event.outcome_partition, position, time_ms)
     command = event.command
     if isinstance(command, Tick):
         return Nothing(position)
     first = state.decided.get(event.control_id)
     if first is not None:
-        return _answer(asker, first, None)
+        return answer(asker, first, None)
     try:
         _check_envelope(state, event.control_id, event.client_id, event.lake_id, state.lake.root)
         match command:
@@ -187,44 +170,51 @@ def _decide_control(state: State, event: Control, position: int, time_ms: int) -
                     )
                 changed = rules(command.rule_set)
                 committed = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=())
-                return _accepted(asker, committed, None, rules=changed)
+                return accepted(asker, committed, None, rules=changed)
             case LakeAction():
-                raise Refused(
-                    Reason.NOT_SUPPORTED,
-                    f"rule set {state.rules.number} knows no lake action {shown(command.action)}",
-                    table=command.table,
-                )
+                return decide_action(state, command, asker)
     except Refused as refused:
-        return _rejection(asker, refused, None)
+        return rejection(asker, refused, None)
 
 
-def _cancel(state: State, command: Cancel, asker: _Asker) -> Decision:
+def _cancel(state: State, command: Cancel, asker: Asker) -> Decision:
     """An undecided transaction becomes rejected for ever; of a decided one its decision is told."""
     if not is_txn_id(command.txn_id):
         raise Refused(Reason.INVALID_ACTION, f"{shown(command.txn_id)} is not a transaction id")
     asker = asker._replace(txn_id=command.txn_id)
     first = state.decided.get(command.txn_id)
     if first is not None:
-        return _answer(asker, first, None)
+        return answer(asker, first, None)
     cancelled = Refused(Reason.CANCELLED, f"cancelled by {shown(asker.client_id)} before it was decided")
-    return _rejection(asker, cancelled, None, chunked=True)
+    return rejection(asker, cancelled, None, chunked=True)
 
 
 def _decide_import(state: State, event: ImportedVersion, position: int, time_ms: int) -> Decision:
     envelope = event.envelope
-    asker = _asker(state, envelope.txn_id, envelope.client_id, envelope.outcome_partition, position, time_ms)
+    asker = asked_by(state, envelope.txn_id, envelope.client_id, envelope.outcome_partition, position, time_ms)
     first = state.decided.get(envelope.txn_id)
     if first is not None:
-        return _answer(asker, first, envelope.digest)
+        return answer(asker, first, envelope.digest)
     try:
         _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
-        raise Refused(
-            Reason.NOT_SUPPORTED,
-            f"rule set {state.rules.number} does not import tables",
-            table=event.content.table_name,
-        )
+        chunk = decide_chunk(event, state, time_ms)
+        if chunk is None:
+            return Nothing(position)
+        decided = _imported(state, chunk, asker, envelope.digest) if chunk.complete else None
+        return Imported(position=position, chunk=chunk, decided=decided)
     except Refused as refused:
-        return _rejection(asker, refused, envelope.digest)
+        return rejection(asker, refused, envelope.digest)
+
+
+def _imported(state: State, chunk: Chunk, asker: Asker, digest: bytes) -> Commit | Accepted:
+    """What the last chunk of a version decides: a commit of the lake only if the version makes the table part of it."""
+    table, way = chunk.table, chunk.after
+    versions = (TableVersion(name=table.name, table_id=table.table_id, version=way.version),)
+    if way.kind != "ADOPTION":
+        newest = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=versions)
+        return accepted(asker, newest, digest)
+    time_ms = max(asker.time_ms, state.time_ms, way.time_ms)
+    return commit(state, asker, digest, time_ms, versions)
 
 
 def _check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, root: str) -> None:
@@ -234,27 +224,10 @@ def _check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, roo
     if lake_id != lake.lake_id or (root != lake.root and root.rstrip("/") != lake.root.rstrip("/")):
         ours, theirs = (lake.lake_id, lake_id) if lake_id != lake.lake_id else (lake.root, root)
         raise Refused(Reason.WRONG_LAKE, f"meant for lake {shown(theirs)}; this is {shown(ours)}: connect again")
-    if not _is_client_id(client_id, state.rules):
+    if not is_client_id(client_id, state.rules):
         raise Refused(
             Reason.LIMIT_EXCEEDED, f"client id {shown(client_id)} is not a text of {state.rules.max_name_bytes} bytes"
         )
-
-
-def _is_client_id(text: str, limits: Rules) -> bool:
-    short = len(text) * 4 <= limits.max_name_bytes or len(text.encode()) <= limits.max_name_bytes
-    return short and "\0" not in text
-
-
-def _asker(state: State, txn_id: str, client_id: str, partition: int, position: int, time_ms: int) -> _Asker:
-    limits = state.rules
-    return _Asker(
-        txn_id,
-        client_id if _is_client_id(client_id, limits) else "",
-        partition if 0 <= partition < limits.outcome_partitions else -1,
-        position,
-        time_ms,
-        state.lake.lake_id,
-    )
 
 
 def _set_aside(state: State, event: Undecodable, time_ms: int, reason: Reason, message: str) -> Rejection:
@@ -265,86 +238,12 @@ def _set_aside(state: State, event: Undecodable, time_ms: int, reason: Reason, m
     known = claimed if is_txn_id(claimed) else None
     partition = headers.get(HEADER_OUTCOME, b"")
     number = int(partition) if len(partition) <= 9 and partition.isdigit() else -1
-    asker = _asker(state, f"position-{record.position}", "", number, record.position, time_ms)
-    rejection = _rejection(asker, Refused(reason, message), None)
+    asker = asked_by(state, f"position-{record.position}", "", number, record.position, time_ms)
+    refusal = rejection(asker, Refused(reason, message), None)
     return msgspec.structs.replace(
-        rejection,
-        outcome=rejection.outcome if known is None else msgspec.structs.replace(rejection.outcome, txn_id=known),
+        refusal,
+        outcome=refusal.outcome if known is None else msgspec.structs.replace(refusal.outcome, txn_id=known),
         claimed_txn_id=known,
         event_hash=event.hash,
         dead_letter=DeadLetter(record, event.error),
     )
-
-
-def _outcome(asker: _Asker, result: Committed | Rejected) -> Outcome:
-    return Outcome(
-        lake_id=asker.lake_id,
-        txn_id=asker.txn_id,
-        client_id=asker.client_id,
-        position=asker.position,
-        committed=result if isinstance(result, Committed) else None,
-        rejected=result if isinstance(result, Rejected) else None,
-    )
-
-
-def _accepted(
-    asker: _Asker,
-    committed: Committed,
-    digest: bytes | None,
-    *,
-    chunked: bool = False,
-    apps: tuple[AppTransaction, ...] = (),
-    rules: Rules | None = None,
-) -> Accepted:
-    return Accepted(
-        position=asker.position,
-        txn_id=asker.txn_id,
-        client_id=asker.client_id,
-        digest=digest,
-        event_time_ms=asker.time_ms,
-        chunked=chunked,
-        apps=apps,
-        rules=rules,
-        outcome=_outcome(asker, committed),
-        outcome_partition=asker.partition,
-    )
-
-
-def _rejected(refused: Refused) -> Rejected:
-    return Rejected(
-        reason=refused.reason.value,
-        message=refused.message[:_MESSAGE],
-        table=None if refused.table is None else refused.table[:255],
-        versions=refused.versions,
-        other_txn=refused.other_txn,
-    )
-
-
-def _rejection(asker: _Asker, refused: Refused, digest: bytes | None, *, chunked: bool = False) -> Rejection:
-    """Recorded under the id it came with, if that is one; else under its position."""
-    trusted = is_txn_id(asker.txn_id)
-    return Rejection(
-        position=asker.position,
-        txn_id=asker.txn_id if trusted else f"position-{asker.position}",
-        client_id=asker.client_id,
-        digest=digest if trusted else None,
-        event_time_ms=asker.time_ms,
-        chunked=chunked and trusted,
-        outcome=_outcome(asker, _rejected(refused)),
-        outcome_partition=asker.partition,
-    )
-
-
-def _answer(asker: _Asker, first: Decided, digest: bytes | None) -> Answer:
-    """The first decision, to who asks now; or that the same id came with another content, told to that asker alone."""
-    outcome = first.outcome
-    if digest is not None and first.digest is not None and digest != first.digest:
-        mismatch = Refused(
-            Reason.CONTENT_MISMATCH,
-            "another content was decided under this id before; send every transaction under an id of its own",
-            other_txn=first.txn_id,
-        )
-        told = _outcome(asker, _rejected(mismatch))
-    else:
-        told = msgspec.structs.replace(outcome, txn_id=asker.txn_id, client_id=asker.client_id, position=asker.position)
-    return Answer(position=asker.position, event_time_ms=asker.time_ms, outcome=told, outcome_partition=asker.partition)

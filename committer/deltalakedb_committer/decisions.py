@@ -24,21 +24,12 @@ from deltalakedb.events import AppTransaction, Outcome
 from deltalakedb.slots import Slots, Widths
 
 from .rules import Rules
-from .state import LiveFile, StagedChunk, TableState
+from .state import FileKey, LiveFile, StagedChunk, TableState, Target, UnderWay
 
 
-class TableChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One new version of one table."""
+class Actions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version, or a chunk of an imported one, does to a table."""
 
-    table: TableState
-    """The table that is changed; a fresh one where this creates it. Its fields may have moved on since."""
-    version: int
-    operation: str
-    operation_parameters: dict[str, str]
-    operation_metrics: dict[str, str]
-    read_version: int | None
-    isolation_level: str
-    is_blind_append: bool
     adds: tuple[AddFile, ...] = ()
     """As they will be stored: row ids and commit versions assigned."""
     num_records: tuple[int | None, ...] = ()
@@ -57,6 +48,20 @@ class TableChange(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[OtherAction, ...] = ()
     superseded: tuple[LiveFile, ...] = ()
     """Live rows that end with this version: removed, or added again under the same identity."""
+
+
+class TableChange(Actions, frozen=True, kw_only=True):
+    """One new version of one table."""
+
+    table: TableState
+    """The table that is changed; a fresh one where this creates it. Its fields may have moved on since."""
+    version: int
+    operation: str
+    operation_parameters: dict[str, str]
+    operation_metrics: dict[str, str]
+    read_version: int | None
+    isolation_level: str
+    is_blind_append: bool
     changes_data: bool
     """Whether a reader of the change feed sees anything of this version."""
     live_files: int
@@ -75,6 +80,31 @@ class TableChange(msgspec.Struct, frozen=True, kw_only=True):
         return self.table.protocol_version if self.protocol is None else self.version
 
 
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A table's entry in the directory, as a decision leaves it."""
+
+    table: TableState
+    new: bool = False
+    """Whether the directory does not have it yet."""
+    state: str = "ACTIVE"
+    created_seq: int | None
+    dropped_seq: int | None = None
+    first_version: int = 0
+    slot_columns: tuple[tuple[str, ...], ...]
+
+    @staticmethod
+    def of(table: TableState) -> Entry:
+        """The entry as it is."""
+        return Entry(
+            table=table,
+            state=table.state,
+            created_seq=table.created_seq,
+            dropped_seq=table.dropped_seq,
+            first_version=table.first_version,
+            slot_columns=table.slot_columns,
+        )
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A new commit of the lake: a transaction committed, in every table it changes."""
 
@@ -84,7 +114,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     txn_id: str
     client_id: str
-    digest: bytes
+    digest: bytes | None
     event_time_ms: int
     """Append time of the record that completed the transaction."""
     chunked: bool = False
@@ -93,6 +123,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     user_metadata: str | None
     engine_info: str
     changes: tuple[TableChange, ...]
+    entries: tuple[Entry, ...] = ()
+    """Of tables that are new in the directory, or change there."""
     outcome: Outcome
     outcome_partition: int
 
@@ -114,8 +146,54 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """Application versions that are committed by this decision."""
     rules: Rules | None = None
     """Hold from the next record on."""
+    entries: tuple[Entry, ...] = ()
+    target: Target | None = None
+    """A mirror target, as it is from the next record on."""
     outcome: Outcome
     outcome_partition: int
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One chunk of an imported version, as it is applied to its table."""
+
+    table: TableState
+    before: UnderWay
+    """The version without this chunk, and with it."""
+    after: UnderWay
+    actions: Actions
+    files: dict[FileKey, LiveFile | None]
+    """What it makes of the live files: come, or gone."""
+    entry: Entry | None
+    """The table's entry in the directory, where the chunk changes it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the version is, with this chunk."""
+        return len(self.after.chunks) == self.after.chunk_count
+
+    @property
+    def metadata_version(self) -> int:
+        """The version whose metadata holds with this chunk; -1: none, and nobody can read the table yet."""
+        return self.after.version if self.after.metadata and self.visible else self.table.metadata_version
+
+    @property
+    def protocol_version(self) -> int:
+        """The version whose protocol holds with this chunk."""
+        return self.after.version if self.after.protocol and self.visible else self.table.protocol_version
+
+    @property
+    def visible(self) -> bool:
+        """Whether the version can be read once it is complete."""
+        return self.after.kind != "HISTORY"
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk of an imported version is taken; the last one decides the version."""
+
+    position: int
+    chunk: Chunk
+    decided: Commit | Accepted | None
+    """Once the version is complete. Only an adoption is a commit; it changes no other table."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -166,4 +244,4 @@ class Nothing(msgspec.Struct, frozen=True):
     position: int
 
 
-Decision = Commit | Accepted | Rejection | Answer | Staged | Nothing
+Decision = Commit | Accepted | Imported | Rejection | Answer | Staged | Nothing

@@ -8,18 +8,20 @@ from typing import Any
 import msgspec
 
 from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
+from deltalakedb.paths import canonical_path, is_plain
 
 from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, split_rest
+from .state import LiveFile, TableState
 
 _NO_VECTOR = (None,) * 6
 
 
 def live_row(
-    table_no: int, version: int, n: int, add: AddFile, num_records: int | None, slots: tuple[int | None, ...]
+    table: TableState, version: int, n: int, add: AddFile, num_records: int | None, slots: tuple[int | None, ...]
 ) -> tuple[Any, ...]:
     vector = add.deletion_vector
     head = (
-        table_no,
+        table.table_no,
         version,
         n,
         add.path,
@@ -31,8 +33,11 @@ def live_row(
         add.stats,
         num_records,
     )
+    canonical = None if is_plain(add.path) else canonical_path(add.path, table.location)
+    if canonical == add.path:
+        canonical = None
     if add.rest is None and vector is None:
-        return (*head, *_NOTHING_MORE, *slots)
+        return (*head, *_NOTHING_MORE, canonical, *slots)
     more, extra = split_rest(add.rest, ADD_REST)
     return (
         *head,
@@ -42,11 +47,28 @@ def live_row(
         more.default_row_commit_version,
         more.clustering_provider,
         extra,
+        canonical,
         *slots,
     )
 
 
 _NOTHING_MORE = (None, *_NO_VECTOR, None, None, None, None)
+
+
+def live_file(add: AddFile, version: int, n: int) -> LiveFile:
+    """The add as a decision finds it once it is live."""
+    if add.rest is None:
+        return LiveFile(version=version, n=n, size=add.size, partition_values=add.partition_values)
+    more, _ = split_rest(add.rest, ADD_REST)
+    return LiveFile(
+        version=version,
+        n=n,
+        size=add.size,
+        partition_values=add.partition_values,
+        base_row_id=more.base_row_id,
+        default_row_commit_version=more.default_row_commit_version,
+        tags=None if more.tags is None else as_json(more.tags),
+    )
 
 
 def remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ from .schema_changes import (
 from .state import State, TableState
 
 _FOLDERS = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.=+@~-]*/)*[A-Za-z0-9_][A-Za-z0-9_.=+@~-]*")
-_OURS = "_deltalakedb"
+OURS = "_deltalakedb"
 """Names at a lake's root that begin like this are documents of the lake itself."""
 _TYPE_WIDENING = "delta.enableTypeWidening"
 
@@ -70,11 +70,11 @@ def new_table(
     `siblings` are the tables that the same transaction makes before it. Raises `Refused`.
     """
     rules = state.rules
-    if not is_table_name(name) or name.startswith(_OURS):
+    if not is_table_name(name) or name.startswith(OURS):
         raise Refused(
             Reason.INVALID_ACTION,
             f"{shown(name)} is not a table name: [namespace.]name of ASCII letters, digits, _ and -, not beginning "
-            f"with {_OURS}",
+            f"with {OURS}",
             table=name[:255],
         )
     definition = _definition(intent, name, txn_id, state.lake.fence, rules)
@@ -246,17 +246,15 @@ def _new_location(intent: CreateTable, name: str, state: State, siblings: Sequen
     root = state.lake.root.rstrip("/") + "/"
     location = _default_location(name, state) if intent.location is None else intent.location.rstrip("/")
     below = location.removeprefix(root)
-    if not location.startswith(root) or not _FOLDERS.fullmatch(below) or below.startswith(_OURS):
+    if not location.startswith(root) or not _FOLDERS.fullmatch(below) or below.startswith(OURS):
         raise Refused(
             Reason.INVALID_PATH,
             f"location {shown(location)} is not a folder below the lake's root {root} of plain names; leave it out, or "
             "have an operator register the location",
             table=name,
         )
-    folder = location + "/"
     for other in (*state.tables.values(), *siblings):
-        theirs = other.location.rstrip("/") + "/"
-        if theirs.startswith(folder) or folder.startswith(theirs):
+        if nested(location, other.location):
             raise Refused(
                 Reason.INVALID_PATH,
                 f"location {shown(location)} belongs to table {shown(other.name)} ({shown(other.location)}): every "
@@ -264,6 +262,12 @@ def _new_location(intent: CreateTable, name: str, state: State, siblings: Sequen
                 table=name,
             )
     return location
+
+
+def nested(location: str, other: str) -> bool:
+    """Whether one of two folders lies in the other, or is it."""
+    ours, theirs = location.rstrip("/") + "/", other.rstrip("/") + "/"
+    return theirs.startswith(ours) or ours.startswith(theirs)
 
 
 def _property_difference(properties: Mapping[str, str], facts: TableFacts) -> str | None:

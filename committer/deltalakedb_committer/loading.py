@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,15 +15,29 @@ from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
 
 from .needs import Needs, TableNeeds, add_content
-from .state import Decided, LiveFile, StagedChunk, State, TableState, TableTxn
+from .state import Decided, LiveFile, StagedChunk, State, TableState, TableTxn, Target, UnderWay
 from .winners import load_winners
 
-_TABLE = ("table_no", "table_id", "name", "location", "state", "dropped_seq", "slot_columns")
+_TABLE = (
+    *("table_no", "table_id", "name", "location", "state", "created_seq", "dropped_seq", "first_version"),
+    "slot_columns",
+)
 _HEAD = (
     *("table_no", "version", "time_ms", "metadata_version", "protocol_version", "live_files", "live_bytes"),
     *("width1", "width2", "width3", "width4"),
 )
-_FILE = ("table_no", "path", "dv_id", "version", "n", "size", "base_row_id", "default_row_commit_version", "tags")
+_FILE = (
+    "table_no",
+    "path",
+    "canonical_path",
+    "dv_id",
+    "version",
+    "n",
+    "size",
+    "base_row_id",
+    "default_row_commit_version",
+    "tags",
+)
 
 # The domains of each table by index probes alone: row tracking writes one into every version.
 _DOMAINS = f"""
@@ -34,7 +49,7 @@ _DOMAINS = f"""
             SELECT min(a.domain) FROM dl_domain_metadata a WHERE a.table_no = keys.table_no AND a.domain > keys.name
         ) FROM keys WHERE keys.name IS NOT NULL
     )
-    SELECT a.table_no, {columns(records.DOMAIN, "a")} FROM keys CROSS JOIN dl_domain_metadata a
+    SELECT a.table_no, a.version, {columns(records.DOMAIN, "a")} FROM keys CROSS JOIN dl_domain_metadata a
     WHERE a.table_no = keys.table_no AND a.domain = keys.name AND a.version = (
         SELECT max(x.version) FROM dl_domain_metadata x WHERE x.table_no = keys.table_no AND x.domain = keys.name
     )
@@ -42,9 +57,11 @@ _DOMAINS = f"""
 
 
 def load_directory(database: Database, state: State) -> None:
-    """Enter every table into `state`, without heads."""
+    """Enter every table into `state`, without heads, and every mirror target."""
+    for row in database.query(f"SELECT {columns(Target._fields, 't')} FROM dl_mirror_targets t"):
+        state.targets[row[0]] = Target(*row)
     for row in database.query(f"SELECT {columns(_TABLE, 't')} FROM dl_tables t ORDER BY t.table_no"):
-        table_no, table_id, name, location, status, dropped_seq, slots = row
+        table_no, table_id, name, location, status, created_seq, dropped_seq, first_version, slots = row
         state.add_table(
             TableState(
                 table_no=table_no,
@@ -52,7 +69,9 @@ def load_directory(database: Database, state: State) -> None:
                 name=name,
                 location=location,
                 state=status,
+                created_seq=created_seq,
                 dropped_seq=dropped_seq,
+                first_version=first_version,
                 slot_columns=msgspec.json.decode(slots, type=tuple[tuple[str, ...], ...]),
             )
         )
@@ -96,29 +115,55 @@ def _load_heads(database: Database, tables: Sequence[TableState]) -> None:
     if not tables:
         return
     by_number = {table.table_no: table for table in tables}
-    rows = database.query(
-        f"SELECT {columns(_HEAD, 'h')}, {columns(records.METADATA, 'm')}, {columns(records.PROTOCOL, 'p')} "
-        "FROM dl_table_heads h "
-        "JOIN dl_metadata_updates m ON m.table_no = h.table_no AND m.version = h.metadata_version "
-        "JOIN dl_protocol_updates p ON p.table_no = h.table_no AND p.version = h.protocol_version "
-        "WHERE h.table_no = ANY(?)",
-        [list(by_number)],
-    )
-    for row in rows:
-        head, actions = row[: len(_HEAD)], row[len(_HEAD) :]
-        table = by_number[head[0]]
-        (_, table.version, table.time_ms, table.metadata_version, table.protocol_version, *counts) = head
+    numbers = list(by_number)
+    for row in database.query(
+        f"SELECT {columns(_HEAD, 'h')} FROM dl_table_heads h WHERE h.table_no = ANY(?)", [numbers]
+    ):
+        table = by_number[row[0]]
+        (_, table.version, table.time_ms, table.metadata_version, table.protocol_version, *counts) = row
         table.live_files, table.live_bytes, *widths = counts
         width1, width2, width3, width4 = widths
         table.widths = (width1, width2, width3, width4)
-        table.metadata = records.metadata(actions[: len(records.METADATA)])
+    importing = [table.table_no for table in tables if table.state == "IMPORTING"]
+    if importing:
+        _load_under_way(database, importing, by_number)
+    for table_no, *fields in _definitions(database, records.METADATA, "dl_metadata_updates", tables):
+        table = by_number[table_no]
+        table.metadata = records.metadata(fields)
         table.schema = parse_schema(table.metadata.schema_string)
-        table.protocol = records.protocol(actions[len(records.METADATA) :])
+    for table_no, *fields in _definitions(database, records.PROTOCOL, "dl_protocol_updates", tables):
+        by_number[table_no].protocol = records.protocol(fields)
+    for table_no, version, *domain in database.query(_DOMAINS, [[(number,) for number in numbers]]):
+        table, in_force = by_number[table_no], records.domain(domain)
+        if not in_force.removed and version >= table.first_version:
+            table.domains[in_force.domain] = in_force
+    for table in tables:
         table.loaded = True
-    for table_no, *domain in database.query(_DOMAINS, [[(number,) for number in by_number]]):
-        in_force = records.domain(domain)
-        if not in_force.removed:
-            by_number[table_no].domains[in_force.domain] = in_force
+
+
+def _load_under_way(database: Database, numbers: Sequence[int], tables: Mapping[int, TableState]) -> None:
+    """Where a version is imported by half, the table's next event goes on from that half."""
+    rows = database.query("SELECT i.table_no, i.progress FROM dl_imports i WHERE i.table_no = ANY(?)", [numbers])
+    for table_no, progress in rows:
+        table, way = tables[table_no], msgspec.json.decode(progress, type=UnderWay)
+        table.under_way = way
+        if way.kind != "HISTORY":
+            table.metadata_version = way.version if way.metadata else table.metadata_version
+            table.protocol_version = way.version if way.protocol else table.protocol_version
+        table.live_files, table.live_bytes, table.widths = way.live_files, way.live_bytes, way.widths
+
+
+def _definitions(
+    database: Database, names: Sequence[str], source: str, tables: Sequence[TableState]
+) -> list[tuple[Any, ...]]:
+    """The rows of `source` that hold for `tables`."""
+    metadata = source == "dl_metadata_updates"
+    keys = [(t.table_no, t.metadata_version if metadata else t.protocol_version) for t in tables]
+    return database.query(
+        f"SELECT a.table_no, {columns(names, 'a')} FROM ROWS(?) AS k (table_no BIGINT, version BIGINT) "
+        f"CROSS JOIN {source} a WHERE a.table_no = k.table_no AND a.version = k.version",
+        [keys],
+    )
 
 
 def _load_apps(database: Database, named: dict[str, set[int]], state: State) -> set[str]:
@@ -149,29 +194,41 @@ def _load_decided(database: Database, txn_ids: Iterable[str], state: State) -> N
 
 
 def _load_files(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:
-    keys = [(table.table_no, path) for table, of_table in wanted for path in of_table.paths if _stored(path)]
-    if not keys:
-        return
+    paths = [(table.table_no, path) for table, of_table in wanted for path in of_table.paths if _stored(path)]
+    canonical = [
+        (table.table_no, path) for table, of_table in wanted for path in of_table.canonical_paths if _stored(path)
+    ]
     tables = {table.table_no: table for table, _ in wanted}
-    rows = database.query(
-        f"SELECT {columns(_FILE, 'f')}, p.partition_values FROM ROWS(?) AS k (table_no BIGINT, path TEXT) "
-        "CROSS JOIN dl_live_files f "
-        "LEFT JOIN dl_partitions p ON p.table_no = f.table_no AND p.partition_no = f.partition_no "
-        "WHERE f.path = k.path AND f.table_no = k.table_no",
-        [keys],
-    )
-    for table_no, path, dv_id, version, n, size, row_id, commit_version, tags, partition in rows:
-        table = tables[table_no]
-        table.files[path, dv_id] = LiveFile(
-            version=version,
-            n=n,
-            size=size,
-            partition_values=records.partition_values(partition or "{}"),
-            base_row_id=row_id,
-            default_row_commit_version=commit_version,
-            tags=tags,
+    for column, keys in (("path", paths), ("canonical_path", canonical)):
+        if not keys:
+            continue
+        rows = database.query(
+            f"SELECT {columns(_FILE, 'f')}, p.partition_values FROM ROWS(?) AS k (table_no BIGINT, path TEXT) "
+            "CROSS JOIN dl_live_files f "
+            "LEFT JOIN dl_partitions p ON p.table_no = f.table_no AND p.partition_no = f.partition_no "
+            f"WHERE f.{column} = k.path AND f.table_no = k.table_no",
+            [keys],
         )
-        table.vectors.setdefault(path, set()).add(dv_id)
+        for table_no, path, spelled, dv_id, *row, partition in rows:
+            _add_file(tables[table_no], path, spelled, dv_id, row, partition)
+
+
+def _add_file(
+    table: TableState, path: str, canonical: str | None, dv_id: str, row: Sequence[Any], partition: str | None
+) -> None:
+    version, n, size, row_id, commit_version, tags = row
+    table.files[path, dv_id] = LiveFile(
+        version=version,
+        n=n,
+        size=size,
+        partition_values=records.partition_values(partition or "{}"),
+        base_row_id=row_id,
+        default_row_commit_version=commit_version,
+        tags=tags,
+    )
+    table.vectors.setdefault(path, set()).add(dv_id)
+    if canonical is not None:
+        table.spellings.setdefault(canonical, set()).add(path)
 
 
 def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:
@@ -206,8 +263,10 @@ def _load_txns(database: Database, wanted: Sequence[tuple[TableState, TableNeeds
         [keys],
     )
     for table_no, version, *fields in rows:
-        txn = records.txn(fields)
-        tables[table_no].txns[txn.app_id] = TableTxn(version, txn)
+        table, txn = tables[table_no], records.txn(fields)
+        way = table.under_way
+        if version >= table.first_version or (way is not None and version == way.version):
+            table.txns[txn.app_id] = TableTxn(version, txn)
 
 
 def _stored(key: str) -> bool:

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 import msgspec
 
 from deltalakedb.eventlog.port import Record
-from deltalakedb.events import Cancel, Content, Control, ImportedVersion, StagedTransaction, TableWork
+from deltalakedb.events import (
+    Cancel,
+    Content,
+    Control,
+    ImportedContent,
+    ImportedVersion,
+    LakeAction,
+    StagedTransaction,
+    TableWork,
+)
+from deltalakedb.paths import canonical_path, is_plain
 
 TableKey = tuple[str | None, str | None]
 """(table id, name) as an event gives them; the id wins."""
@@ -39,6 +49,8 @@ class TableNeeds:
 
     paths: set[str] = field(default_factory=set)
     """Live files of these paths are needed, with every deletion vector."""
+    canonical_paths: set[str] = field(default_factory=set)
+    """As are those that are spelled in another way, by `canonical_path`."""
     read_version: int | None = None
     """Lowest read version: winners above it are needed, `Rules.read_distance` of them at most."""
     metadata_versions: set[int] = field(default_factory=set)
@@ -77,10 +89,13 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
             add_content(needs, event.content)
         case ImportedVersion():
             needs.txn_ids.add(event.envelope.txn_id)
-        case Control():
+            _add_imported(needs, event.content)
+        case Control(command=command):
             needs.txn_ids.add(event.control_id)
-            if isinstance(event.command, Cancel):
-                needs.txn_ids.add(event.command.txn_id)
+            if isinstance(command, Cancel):
+                needs.txn_ids.add(command.txn_id)
+            elif isinstance(command, LakeAction) and command.table is not None:
+                needs.tables.setdefault((None, command.table), TableNeeds())
         case Undecodable():
             pass
 
@@ -118,13 +133,36 @@ def _add_work(table: TableNeeds, work: TableWork) -> None:
             table.app_ids.add(app_id)
 
 
-class _Txn(msgspec.Struct):
+def _add_imported(needs: Needs, content: ImportedContent) -> None:
+    table = needs.tables.setdefault((content.import_id, content.table_name), TableNeeds())
+    for action in content.actions:
+        if action.kind == "txn" and (app_id := _app_id(action.json)):
+            table.app_ids.add(app_id)
+        elif action.kind in ("add", "remove") and content.kind != "HISTORY" and (path := _path(action.json)):
+            canonical = path if is_plain(path) else canonical_path(path, content.location)
+            table.paths |= {path, canonical}
+            table.canonical_paths.add(canonical)
+
+
+class _Names(msgspec.Struct):
+    path: str = ""
     appId: str = ""  # noqa: N815 - the protocol's name
+
+
+_names = msgspec.json.Decoder(_Names).decode
 
 
 def _app_id(body: str) -> str:
     """The app id of a `txn` action; empty if it is not one, which is for the decision to say."""
     try:
-        return msgspec.json.decode(body, type=_Txn).appId
+        return _names(body).appId
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
+
+
+def _path(body: str) -> str:
+    """The path of a file action, as `_app_id`."""
+    try:
+        return _names(body).path
     except (msgspec.MsgspecError, RecursionError):
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from deltalakedb.database import Database
 
-from .rows import COLUMNS, PARTITION_TEXT
+from .columns import COLUMNS, PARTITION_TEXT
 
 CACHED = 100_000
 """Numbers that are remembered between batches, over all tables."""

@@ -7,6 +7,7 @@ in its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,16 +18,29 @@ from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
 
-from .decisions import Accepted, Answer, Commit, DeadLetter, Decision, Nothing, Rejection, Staged, TableChange
+from .columns import COLUMNS
+from .commit_info import read_commit_info
+from .decisions import (
+    Accepted,
+    Actions,
+    Answer,
+    Commit,
+    DeadLetter,
+    Decision,
+    Entry,
+    Imported,
+    Nothing,
+    Rejection,
+    Staged,
+    TableChange,
+)
 from .file_rows import as_json, cdc_row, live_row, remove_row
+from .state import TableState, Target, UnderWay
 
 RENDER_VERSION = 1
 """Which renderer of the mirror gives the bytes of the versions written now."""
 
 _HEADER_BYTES = 500
-
-PARTITION_TEXT = "partition_values"
-"""Stands in the rows of `dl_live_files` where the table has `partition_no`: a JSON object, keys in order of name."""
 
 
 class OutboxRow(NamedTuple):
@@ -40,72 +54,29 @@ class OutboxRow(NamedTuple):
     payload: bytes
 
 
-_VECTOR = ("dv_storage_type", "dv_path", "dv_offset", "dv_size", "dv_cardinality", "dv_max_row_index")
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "dl_tables": (
-        *("table_no", "table_id", "name", "location", "state", "created_seq", "dropped_seq"),
-        "slot_columns",
-    ),
-    "dl_table_heads": (
-        *("table_no", "version", "commit_seq", "time_ms", "metadata_version", "protocol_version"),
-        *("live_files", "live_bytes", "width1", "width2", "width3", "width4"),
-    ),
-    "dl_commits": ("commit_seq", "position", "time_ms", "txn_ids"),
-    "dl_transactions": (
-        *("txn_id", "position", "time_ms", "client_id", "digest", "committed", "commit_seq", "outcome"),
-        *("claimed_txn_id", "event_hash"),
-    ),
-    "dl_app_transactions": ("app_id", "app_version", "txn_id"),
-    "dl_table_versions": (
-        *("table_no", "version", "commit_seq", "time_ms", "txn_id", "operation", "operation_parameters"),
-        *("operation_metrics", "read_version", "isolation_level", "is_blind_append", "user_metadata"),
-        *("engine_info", "tags", "commit_info", "render_version", "changes_data", "changes_metadata"),
-        *("changes_protocol", "added_files", "added_bytes", "removed_files", "removed_bytes"),
-    ),
-    "dl_live_files": (
-        *("table_no", "version", "n", "path", "dv_id", PARTITION_TEXT, "size", "modification_time"),
-        *("data_change", "stats", "num_records", "tags", *_VECTOR),
-        *("base_row_id", "default_row_commit_version", "clustering_provider", "extra"),
-        *("min1", "max1", "min2", "max2", "min3", "max3", "min4", "max4"),
-    ),
-    "dl_remove_files": (
-        *("table_no", "version", "n", "path", "dv_id", "data_change", "deletion_timestamp"),
-        *("extended_file_metadata", "partition_values", "size", "stats", "tags", *_VECTOR),
-        *("base_row_id", "default_row_commit_version", "extra"),
-    ),
-    "dl_cdc_files": (
-        *("table_no", "version", "n", "path", "partition_values", "size", "data_change", "tags", "extra"),
-    ),
-    "dl_metadata_updates": (
-        *("table_no", "version", "metadata_id", "name", "description", "format_provider", "format_options"),
-        *("schema_string", "partition_columns", "configuration", "created_time", "extra"),
-    ),
-    "dl_protocol_updates": (
-        *("table_no", "version", "min_reader_version", "min_writer_version", "reader_features"),
-        *("writer_features", "extra"),
-    ),
-    "dl_txn_actions": ("table_no", "version", "app_id", "app_version", "last_updated", "extra"),
-    "dl_domain_metadata": ("table_no", "version", "domain", "configuration", "removed", "extra"),
-    "dl_other_actions": ("table_no", "version", "n", "kind", "body"),
-    "dl_staged_chunks": (
-        *("txn_id", "chunk_index", "chunk_count", "digest", "chunk_digest", "position", "time_ms", "content"),
-    ),
-}
-"""Columns that the committer writes, per SQL table, in the order in which rows carry them. The rows of
-`dl_table_heads` are in `Batch.heads`, all others in `Batch.inserts`."""
+_OVER = frozenset({"dl_tables", "dl_table_heads", "dl_imports", "dl_mirror_targets"})
 
 
 @dataclass(slots=True)
 class Batch:
     """All effects of a batch of records; the store writes it in one SQL transaction, in the order of the fields."""
 
-    inserts: dict[str, list[tuple[Any, ...]]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+    tables: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    """By table_no the entry of every table that changes in the directory, columns as in `COLUMNS["dl_tables"]`."""
+    new_tables: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    """As `tables`, of those that are new there."""
+    inserts: dict[str, list[tuple[Any, ...]]] = field(
+        default_factory=lambda: {name: [] for name in COLUMNS if name not in _OVER}
+    )
     """New rows per SQL table, columns as in `COLUMNS`; tables in the order to write them."""
     superseded: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(table_no, version, n, removed_version): rows that move from live to past files, rows of this batch included."""
     heads: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     """The newest head of every table that changed, by table_no, columns as in `COLUMNS["dl_table_heads"]`."""
+    imports: dict[int, tuple[Any, ...] | None] = field(default_factory=dict)
+    """By table_no the version of which a part is imported, columns as in `COLUMNS["dl_imports"]`; None: no more."""
+    targets: dict[str, Target] = field(default_factory=dict)
+    """Mirror targets that are new or change."""
     finished_chunks: list[str] = field(default_factory=list)
     """Transactions whose staged chunks are not needed any more, those of this batch included."""
     outbox: list[OutboxRow] = field(default_factory=list)
@@ -118,11 +89,24 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
     """
     match decision:
         case Commit():
-            _add_commit(batch, decision)
+            _add_commit(batch, decision, [_add_change(batch, decision, change) for change in decision.changes])
+        case Imported():
+            decided, imported = decision.decided, _add_chunk(batch, decision)
+            if decided is None:
+                return
+            if isinstance(decided, Commit):
+                _add_commit(batch, decided, [imported])
+            else:
+                _add_transaction(batch, decided, commit_seq=None)
+            decision = decided
         case Accepted():
             _add_transaction(batch, decision, commit_seq=None)
             for app in decision.apps:
                 batch.inserts["dl_app_transactions"].append((app.app_id, app.version, decision.txn_id))
+            for entry in decision.entries:
+                _add_entry(batch, entry)
+            if decision.target is not None:
+                batch.targets[decision.target.target] = decision.target
         case Rejection():
             _add_transaction(batch, decision, commit_seq=None)
             if decision.dead_letter is not None:
@@ -159,20 +143,21 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
         )
 
 
-def _add_commit(batch: Batch, commit: Commit) -> None:
+def _add_commit(batch: Batch, commit: Commit, tables: Sequence[CommittedTable]) -> None:
     inserts = batch.inserts
+    for entry in commit.entries:
+        _add_entry(batch, entry)
     inserts["dl_commits"].append((commit.commit_seq, commit.position, commit.time_ms, as_json([commit.txn_id])))
     _add_transaction(batch, commit, commit_seq=commit.commit_seq)
     for app in commit.apps:
         inserts["dl_app_transactions"].append((app.app_id, app.version, commit.txn_id))
-    tables = tuple([_add_change(batch, commit, change) for change in commit.changes])
     event = CommitEvent(
         lake_id=commit.outcome.lake_id,
         commit_seq=commit.commit_seq,
         position=commit.position,
         time_ms=commit.time_ms,
         txn_ids=(commit.txn_id,),
-        tables=tables,
+        tables=tuple(tables),
     )
     headers = {HEADER_COMMIT: b"%d" % commit.commit_seq}
     batch.outbox.append(OutboxRow(commit.position, 0, Stream.COMMITS.value, 0, headers, encode(event)))
@@ -201,32 +186,11 @@ def _add_transaction(batch: Batch, decision: Commit | Accepted | Rejection, *, c
 
 
 def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedTable:
-    inserts = batch.inserts
     table, version = change.table, change.version
-    table_no = table.table_no
-    if version == 0:
-        inserts["dl_tables"].append(
-            (
-                *(table_no, table.table_id, table.name, table.location, "ACTIVE", commit.commit_seq, None),
-                as_json(table.slot_columns),
-            )
-        )
-    added_bytes = removed_bytes = 0
-    live = inserts["dl_live_files"]
-    for n, add in enumerate(change.adds):
-        added_bytes += add.size
-        live.append(live_row(table_no, version, n, add, change.num_records[n], change.slots[n]))
-    for n, remove in enumerate(change.removes):
-        removed_bytes += remove.size or 0
-        inserts["dl_remove_files"].append(remove_row(table_no, version, n, remove))
-    for n, cdc in enumerate(change.cdc):
-        inserts["dl_cdc_files"].append(cdc_row(table_no, version, n, cdc))
-    for old in change.superseded:
-        batch.superseded.append((table_no, old.version, old.n, version))
-    _add_rest(batch, change)
-    inserts["dl_table_versions"].append(
+    added_bytes, removed_bytes = _add_actions(batch, table, version, change)
+    batch.inserts["dl_table_versions"].append(
         (
-            table_no,
+            table.table_no,
             version,
             commit.commit_seq,
             commit.time_ms,
@@ -249,10 +213,12 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
             added_bytes,
             len(change.removes),
             removed_bytes,
+            None,
+            None,
         )
     )
-    batch.heads[table_no] = (
-        table_no,
+    batch.heads[table.table_no] = (
+        table.table_no,
         version,
         commit.commit_seq,
         commit.time_ms,
@@ -274,10 +240,92 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
     )
 
 
-def _add_rest(batch: Batch, change: TableChange) -> None:
-    """Rows of everything but file actions."""
+ORIGINS = {"COMMIT": "IMPORTED", "BASELINE": "BASELINE", "HISTORY": "HISTORY", "ADOPTION": "ADOPTED"}
+"""Where an imported version comes from, as SQL says it, by the kind of its event."""
+
+
+def _add_chunk(batch: Batch, imported: Imported) -> CommittedTable:
+    """Rows of a chunk, and of its version once that is complete."""
+    chunk, way = imported.chunk, imported.chunk.after
+    table, version = chunk.table, way.version
+    if chunk.entry is not None:
+        _add_entry(batch, chunk.entry)
+    _add_actions(batch, table, version, chunk.actions, after=chunk.before)
+    if not chunk.complete:
+        progress = msgspec.json.encode(way).decode()
+        batch.imports[table.table_no] = (table.table_no, version, len(way.chunks), way.chunk_count, progress)
+    else:
+        if way.chunk_count > 1:
+            batch.imports[table.table_no] = None
+        commit_seq = imported.decided.commit_seq if isinstance(imported.decided, Commit) else None
+        info = read_commit_info(way.commit_info)
+        batch.inserts["dl_table_versions"].append(
+            (
+                *(table.table_no, version, commit_seq, way.time_ms, *info, RENDER_VERSION),
+                *(way.changes_data, way.metadata, way.protocol),
+                *(way.adds, way.added_bytes, way.removes, way.removed_bytes),
+                *(ORIGINS[way.kind], way.file_time_ms),
+            )
+        )
+        batch.heads[table.table_no] = (
+            *(table.table_no, version, commit_seq, way.time_ms, chunk.metadata_version, chunk.protocol_version),
+            *(way.live_files, way.live_bytes, *way.widths),
+        )
+    return CommittedTable(
+        table_id=table.table_id,
+        name=table.name,
+        old_version=version - 1,
+        new_version=version,
+        added_files=way.adds,
+        added_bytes=way.added_bytes,
+        removed_files=way.removes,
+        removed_bytes=way.removed_bytes,
+    )
+
+
+def _add_entry(batch: Batch, entry: Entry) -> None:
+    table = entry.table
+    if entry.state == "DROPPED":
+        batch.imports[table.table_no] = None
+    entries = batch.new_tables if entry.new or table.table_no in batch.new_tables else batch.tables
+    entries[table.table_no] = (
+        *(table.table_no, table.table_id, table.name, table.location, entry.state, entry.created_seq),
+        *(entry.dropped_seq, entry.first_version, as_json(entry.slot_columns)),
+    )
+
+
+def _add_actions(
+    batch: Batch, table: TableState, version: int, actions: Actions, after: UnderWay | None = None
+) -> tuple[int, int]:
+    """Rows of everything but the version itself, numbered on from those `after` which they come; bytes added and
+    removed."""
     inserts = batch.inserts
-    at = (change.table.table_no, change.version)
+    table_no = table.table_no
+    adds, removes, cdcs, others = (
+        (0, 0, 0, 0) if after is None else (after.adds, after.removes, after.cdc, after.others)
+    )
+    added_bytes = removed_bytes = 0
+    live = inserts["dl_live_files"]
+    for n, (add, records, slots) in enumerate(zip(actions.adds, actions.num_records, actions.slots, strict=True), adds):
+        added_bytes += add.size
+        live.append(live_row(table, version, n, add, records, slots))
+    for n, remove in enumerate(actions.removes, removes):
+        removed_bytes += remove.size or 0
+        inserts["dl_remove_files"].append(remove_row(table_no, version, n, remove))
+    for n, cdc in enumerate(actions.cdc, cdcs):
+        inserts["dl_cdc_files"].append(cdc_row(table_no, version, n, cdc))
+    for n, other in enumerate(actions.others, others):
+        inserts["dl_other_actions"].append((table_no, version, n, other.kind, other.json))
+    for old in actions.superseded:
+        batch.superseded.append((table_no, old.version, old.n, version))
+    _add_rest(batch, table_no, version, actions)
+    return added_bytes, removed_bytes
+
+
+def _add_rest(batch: Batch, table_no: int, version: int, change: Actions) -> None:
+    """Rows of what a version says once: of the table, of an application, of a domain."""
+    inserts = batch.inserts
+    at = (table_no, version)
     if change.metadata is not None:
         data = change.metadata
         inserts["dl_metadata_updates"].append(
@@ -301,8 +349,6 @@ def _add_rest(batch: Batch, change: TableChange) -> None:
         inserts["dl_txn_actions"].append((*at, txn.app_id, txn.version, txn.last_updated, txn.rest))
     for domain in change.domains:
         inserts["dl_domain_metadata"].append((*at, domain.domain, domain.configuration, domain.removed, domain.rest))
-    for n, other in enumerate(change.others):
-        inserts["dl_other_actions"].append((*at, n, other.kind, other.json))
 
 
 def _dead_letter(letter: DeadLetter) -> OutboxRow:

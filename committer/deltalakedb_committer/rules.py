@@ -28,6 +28,10 @@ class Rules:
     max_predicate_terms: int = 10_000
 
     max_path_bytes: int = 1_024
+    max_imported_path_bytes: int = 8_192
+    """Of an imported version, as are the next two."""
+    max_imported_key_bytes: int = 1_024
+    max_import_chunks: int = 65_536
     max_stats_bytes: int = 64 * 1024
     max_rest_bytes: int = 64 * 1024
     """Of the further fields of an action, and of an action of a kind of its own but `metaData`."""

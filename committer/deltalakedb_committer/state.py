@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
 from deltalakedb.delta_types import StructType
 from deltalakedb.events import Outcome
@@ -68,6 +70,57 @@ class Winner:
     """Of its removes, those that the batch names as read or removed."""
     domains: frozenset[str] = frozenset()
     """That it set or removed. Known where domain metadata is to be checked."""
+    imported: bool = False
+    """It came from another log: nothing else is known of it, and whoever read an older version has to read again."""
+
+    @staticmethod
+    def imported_as(version: int) -> Winner:
+        """A version that came from another log."""
+        return Winner(
+            version=version,
+            txn_id=None,
+            is_blind_append=False,
+            changes_data=True,
+            changes_metadata=False,
+            changes_protocol=False,
+            added_files=0,
+            removed_files=0,
+            imported=True,
+        )
+
+
+class UnderWay(msgspec.Struct, frozen=True, kw_only=True):
+    """An imported version, as far as its chunks have come: what the next chunk goes on from. Kept in SQL as JSON.
+
+    The rows of these chunks are in SQL already, and nobody sees them: they belong to a version above the table's head.
+    """
+
+    version: int
+    kind: str
+    time_ms: int
+    file_time_ms: int | None
+    chunk_count: int
+    digest: bytes
+    chunks: tuple[bytes, ...] = ()
+    """The digest of every chunk that has come."""
+    adds: int = 0
+    removes: int = 0
+    cdc: int = 0
+    others: int = 0
+    added_bytes: int = 0
+    removed_bytes: int = 0
+    changes_data: bool = False
+    metadata: bool = False
+    """Whether the version has a `metaData` action, as the next for `protocol`."""
+    protocol: bool = False
+    domains: tuple[str, ...] = ()
+    """Domains that it sets."""
+    commit_info: str | None = None
+    """The `commitInfo`, verbatim."""
+    live_files: int
+    """Of the table, as are the next two."""
+    live_bytes: int
+    widths: tuple[int, int, int, int]
 
 
 class TableTxn(NamedTuple):
@@ -75,6 +128,16 @@ class TableTxn(NamedTuple):
 
     table_version: int
     txn: SetTransaction
+
+
+class Target(NamedTuple):
+    """A mirror target: a row of `dl_mirror_targets`."""
+
+    target: str
+    kind: str
+    root: str | None
+    state: str
+    added_seq: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +149,11 @@ class TableState:
     name: str
     location: str
     state: str = "ACTIVE"
+    created_seq: int | None = None
+    """None: it was imported, and not adopted yet."""
     dropped_seq: int | None = None
+    first_version: int = 0
+    """Oldest version that can be read. Where it lies above `version`, nothing can: only history was imported so far."""
     slot_columns: tuple[tuple[str, ...], ...] = ()
     """Column paths (physical names) whose statistics fill slots 1 to 4."""
 
@@ -106,10 +173,16 @@ class TableState:
     facts: TableFacts | None = None
     """What the three above mean, kept by `facts_under`."""
 
+    under_way: UnderWay | None = None
+    """The version that is being imported, once a part of it is there. Metadata, protocol, live files and widths above
+    are then those that this part leaves."""
+
     files: dict[FileKey, LiveFile] = field(default_factory=dict)
     """Live files among those that the batch names. A named file that is not here is not live."""
     vectors: dict[str, set[str]] = field(default_factory=dict)
     """Per named path, the dv_ids it is live with."""
+    spellings: dict[str, set[str]] = field(default_factory=dict)
+    """Live paths by their canonical form, where that is another one."""
     winners: list[Winner] = field(default_factory=list)
     """Versions above `winners_since`, ascending, up to the head."""
     winners_since: int | None = None
@@ -168,6 +241,8 @@ class State:
     by_name: dict[str, int] = field(default_factory=dict)
     """table_no of every table that is not dropped."""
     by_id: dict[str, int] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
+    """All mirror targets, by name."""
     decided: dict[str, Decided] = field(default_factory=dict)
     """First decisions of the transaction ids that the batch names."""
     apps: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -203,6 +278,7 @@ class State:
             table = self.tables[number]
             table.files.clear()
             table.vectors.clear()
+            table.spellings.clear()
             table.winners.clear()
             table.winners_since = None
             table.past_metadata.clear()

@@ -21,7 +21,7 @@ from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
 from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 
 from .decide import advance, decide, isolated
-from .decisions import Commit, Decision
+from .decisions import Commit, Decision, Imported
 from .gathering import Gathering
 from .needs import Needs, StagedEvent, Undecodable, add_needs
 from .outbox import Outbox
@@ -177,8 +177,9 @@ class Committer:
             # meets it again. It becomes a recorded rejection and the record itself a dead letter.
             logger.exception("record %s cannot be decided and is set aside", record.position)
             decision = isolated(self._state, record, f"{type(error).__name__} while it was decided")
-        if isinstance(decision, Commit):
-            ahead = decision.time_ms - self._clock() * 1000 - PACE_MS
+        commit = decision.decided if isinstance(decision, Imported) else decision
+        if isinstance(commit, Commit):
+            ahead = commit.time_ms - self._clock() * 1000 - PACE_MS
             if ahead > 0:
                 time.sleep(ahead / 1000)
         return decision

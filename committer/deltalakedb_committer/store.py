@@ -17,12 +17,13 @@ from deltalakedb.database import Database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
 
+from .columns import COLUMNS
 from .durability import verify_durability
 from .loading import load, load_directory
 from .needs import Needs
 from .partitions import Partitions
-from .rows import COLUMNS, Batch, OutboxRow
-from .state import Lake, State
+from .rows import Batch, OutboxRow
+from .state import Lake, State, Target
 
 IN_PLACE = "in-place"
 """The mirror target that every lake has: the tables' own locations."""
@@ -71,15 +72,29 @@ class Observation(NamedTuple):
 
 _CURSOR = tuple(Cursor.__dataclass_fields__)
 _HEADS = COLUMNS["dl_table_heads"]
+_TABLES = COLUMNS["dl_tables"]
+_TARGETS = COLUMNS["dl_mirror_targets"]
 _FILES = COLUMNS["dl_live_files"]
 _FILE_COLUMNS = tuple("partition_no" if name == "partition_values" else name for name in _FILES)
 _OUTBOX = OutboxRow._fields
 
-_WRITE_HEADS = (
-    f"INSERT INTO dl_table_heads ({', '.join(_HEADS)}) SELECT {columns(_HEADS, 'k')} "
-    f"FROM ROWS(?) AS k ({', '.join(f'{name} BIGINT' for name in _HEADS)}) WHERE TRUE "
-    f"ON CONFLICT (table_no) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _HEADS[1:])}"
-)
+_TEXTS = frozenset({"target", "kind", "root", "state"})
+
+
+def _upsert(table: str, names: tuple[str, ...]) -> str:
+    """A statement that writes a list of rows, over those that have the same first column."""
+    typed = ", ".join(f"{name} {'TEXT' if name in _TEXTS else 'BIGINT'}" for name in names)
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) SELECT {columns(names, 'k')} FROM ROWS(?) AS k ({typed}) WHERE TRUE "
+        f"ON CONFLICT ({names[0]}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[1:])}"
+    )
+
+
+_KEPT = _TABLES.index("state")
+"""So many columns of a table's entry, from the first on, never change."""
+_CHANGE_TABLE = f"UPDATE dl_tables SET {', '.join(f'{name} = ?' for name in _TABLES[_KEPT:])} WHERE table_no = ?"
+_WRITE_HEADS = _upsert("dl_table_heads", _HEADS)
+_WRITE_TARGETS = _upsert("dl_mirror_targets", _TARGETS)
 _ENDED = "ROWS(?) AS k (table_no BIGINT, version BIGINT, n BIGINT, removed_version BIGINT)"
 _COPY_ENDED = (
     f"INSERT INTO dl_past_files ({', '.join(_FILE_COLUMNS)}, removed_version) "
@@ -160,11 +175,8 @@ class SqlCommitStore:
                     ("lake_id", "epoch", "holder", "beat", "released"),
                     [(lake_id, 0, "", 0, True)],
                 )
-                self._database.insert(
-                    "dl_mirror_targets",
-                    ("target", "kind", "root", "state", "added_seq"),
-                    [(IN_PLACE, "in-place", None, "ACTIVE", 0)],
-                )
+                in_place = Target(target=IN_PLACE, kind=IN_PLACE, root=None, state="ACTIVE", added_seq=0)
+                self._database.insert("dl_mirror_targets", _TARGETS, [in_place])
         known = self.remembered()
         if known is None:
             raise TxnLogHaltedError("LAKE_MISSING", "the lake was deleted from the store while it was made: try again")
@@ -274,6 +286,9 @@ class SqlCommitStore:
 
     def _write(self, batch: Batch) -> None:
         finished = set(batch.finished_chunks)
+        # Changes first: a name that becomes free may be taken by a table of the same batch.
+        self._database.execute_many(_CHANGE_TABLE, [(*row[_KEPT:], row[0]) for row in batch.tables.values()])
+        self._database.insert("dl_tables", _TABLES, list(batch.new_tables.values()))
         for table, rows in batch.inserts.items():
             if table == "dl_live_files":
                 files, partitions = self._partitions.number(self._database, rows)
@@ -288,6 +303,12 @@ class SqlCommitStore:
         # From here on statements go out with the COMMIT, where an adapter has pipelines.
         if batch.heads:
             self._database.submit(_WRITE_HEADS, [list(batch.heads.values())])
+        if batch.targets:
+            self._database.submit(_WRITE_TARGETS, [list(batch.targets.values())])
+        if batch.imports:
+            self._database.submit("DELETE FROM dl_imports WHERE table_no = ANY(?)", [sorted(batch.imports)])
+            under_way = [row for row in batch.imports.values() if row is not None]
+            self._database.insert("dl_imports", COLUMNS["dl_imports"], under_way)
         if batch.superseded:
             self._database.submit(_COPY_ENDED, [batch.superseded])
             ended = self._database.execute(_DELETE_ENDED, [batch.superseded])

@@ -166,6 +166,12 @@ def _created(work: TableWork, txn_id: str, state: State, siblings: Sequence[Tabl
 def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> Draft:
     if table.state == "DROPPED":
         raise Refused(Reason.UNKNOWN_TABLE, "the table was dropped", table=table.name)
+    if table.state == "IMPORTING":
+        raise Refused(
+            Reason.TABLE_READ_ONLY,
+            "the table is being imported: no transaction reads or writes it before it is adopted",
+            table=table.name,
+        )
     facts = table.facts_under(state.rules)
     check_reads(work, table)
     if not work.changes:

@@ -16,7 +16,7 @@ from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile, ow
 from deltalakedb.errors import Reason
 from deltalakedb.events import TableWork
 from deltalakedb.paths import is_plain, path_problem
-from deltalakedb.slots import NO_SLOTS, Slots
+from deltalakedb.slots import NO_SLOTS, SlotReader, Slots
 
 from .facts import TableFacts
 from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, split_rest
@@ -97,6 +97,23 @@ def check_files(work: TableWork, facts: TableFacts, table: TableState, rules: Ru
     if work.cdc:
         _check_change_data(work, facts, table, rules)
     return Measures(tuple(num_records), tuple(slots))
+
+
+def read_stats(stats: str | None, reader: SlotReader | None) -> tuple[int | None, Slots]:
+    """Number of records and slots as far as statistics tell: nothing where they are none, or are not believable."""
+    if stats is None:
+        return None, NO_SLOTS
+    try:
+        parsed = _STATS.decode(stats)
+    except (ValueError, RecursionError):
+        return None, NO_SLOTS
+    records = parsed.numRecords
+    known = records is not None and 0 <= records < 2**63
+    try:
+        slots = NO_SLOTS if reader is None else reader.read(parsed.minValues, parsed.maxValues)
+    except ValueError:
+        slots = NO_SLOTS
+    return records if known else None, slots
 
 
 def check_live(work: TableWork, facts: TableFacts, table: TableState) -> Superseded:

@@ -82,6 +82,9 @@ def load_winners(database: Database, wanted: Sequence[tuple[TableState, TableNee
         domains[number, version].add(domain)
     for row in rows:
         key = (row.table_no, row.version)
+        if row.origin is not None:
+            tables[row.table_no].winners.append(Winner.imported_as(row.version))
+            continue
         tables[row.table_no].winners.append(
             Winner(
                 version=row.version,

@@ -27,6 +27,9 @@ READER_FEATURES: Final = frozenset(
 )
 """Features that readers must know too; all others concern writers only."""
 
+UNREADABLE: Final = frozenset({"catalogManaged"})
+"""Those that we know and cannot follow: there a catalog says which commits count, not the log."""
+
 ICT_FEATURE: Final = "inCommitTimestamp"
 ICT: Final = "delta.enableInCommitTimestamps"
 """The property that switches in-commit timestamps on."""

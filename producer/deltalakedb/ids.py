@@ -33,6 +33,12 @@ def metadata_id(txn_id: str, name: str) -> str:
     return str(uuid.uuid5(uuid.UUID(txn_id), f"metadata:{name}"))
 
 
+def import_txn_id(import_id: str, version: int, attempt: int = 0) -> str:
+    """The id under which a version of an import is decided. What was rejected may be sent again in another attempt."""
+    name = f"version:{version}" if attempt == 0 else f"version:{version}:{attempt}"
+    return str(uuid.uuid5(uuid.UUID(import_id), name))
+
+
 def is_table_name(name: str) -> bool:
     """Whether `name` is `[namespace.]name`, each part of ASCII letters, digits, `_` and `-`: it becomes a folder."""
     return len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from .codec import HEADER_CHUNK, HEADER_OUTCOME, HEADER_TXN, encode
+from . import controls
 from .errors import TxnLogConfigError, TxnLogValidationError
-from .eventlog import Message
-from .events import AppTransaction, Cancel, Control, Outcome
-from .ids import is_txn_id, new_txn_id
+from .events import AppTransaction, LakeAction, Outcome
+from .ids import is_txn_id
 from .results import Result
 from .session import Session
 from .settings import Settings, load_settings
@@ -146,25 +145,32 @@ class Lake:
         """
         if not is_txn_id(txn_id):
             raise TxnLogValidationError(f"{txn_id!r} is not a transaction id: a UUID in lower case")
-        session = self._open_session()
-        sender = session.sender
-        control = Control(
-            control_id=new_txn_id(),
-            lake_id=sender.lake_id,
-            client_id=sender.client_id,
-            outcome_partition=sender.outcome_partition,
-            command=Cancel(txn_id=txn_id),
-        )
-        message = Message(
-            encode(control),
-            (
-                (HEADER_TXN, control.control_id.encode()),
-                (HEADER_OUTCOME, str(sender.outcome_partition).encode()),
-                (HEADER_CHUNK, b"0/1"),
-            ),
-        )
-        seconds = self._settings.timeout if timeout is None else timeout
-        return session.outcomes.ask(txn_id, [message], seconds).result()
+        return controls.cancel(self._open_session(), txn_id, self._settings.timeout if timeout is None else timeout)
+
+    # Changing the lake.
+
+    def release(self, table: str, *, timeout: float | None = None) -> Result:
+        """Give a table back: a last version lets other writers in again, and from then on it is only read here.
+
+        Nothing happens if it is released already. Raises `TxnLogRejectedError` if there is no such table, or it is still
+        being imported, `TxnLogOutcomeUnknownError` if no answer came in time: ask again.
+        """
+        return self.act("release", table=table, timeout=timeout)
+
+    def act(
+        self,
+        action: str,
+        *,
+        table: str | None = None,
+        target: str | None = None,
+        timeout: float | None = None,
+        **parameters: str,
+    ) -> Result:
+        """Change the lake itself: `release` or `drop` a `table`; `target-add` a mirror `target` (`kind`, `root`),
+        `target-pause`, `target-resume`, `target-remove` it. What is so already changes nothing. Raises as `release`.
+        """
+        command = LakeAction(action=action, table=table, target=target, parameters=parameters)
+        return controls.act(self._open_session(), command, self._settings.timeout if timeout is None else timeout)
 
     # Reading.
 

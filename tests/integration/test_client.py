@@ -719,3 +719,32 @@ def _remove(lake: Lake, name: str) -> RemoveFile:
     """The removal of a table's only file."""
     (path,) = [path for batch in lake.table(name).files() for path in batch.column("path").to_pylist()]
     return RemoveFile(path=str(path))
+
+
+# The lake itself.
+
+
+def test_a_released_table_keeps_nobody_out(lake: Lake, name: str) -> None:
+    """Its last version does not name the feature that does; here it can be read, and not be written any more."""
+    lake.append(name, ROWS)
+    result = lake.release(name)
+    lake.sync(name)
+
+    location = lake.table(name).location
+    assert result.versions == {name: 1}
+    found = deltalake.DeltaTable(location)
+    features = found.protocol().writer_features
+    assert (found.version(), features) == (1, ["appendOnly", "inCommitTimestamp", "invariants"])
+    assert lake.table(name).to_arrow().num_rows == 3
+    with pytest.raises(deltalakedb.TxnLogRejectedError) as caught:
+        lake.append(name, ROWS)
+    assert caught.value.reason == Reason.TABLE_READ_ONLY
+    assert lake.release(name).versions == {}
+
+
+def test_targets_are_added_and_removed(lake: Lake, name: str, tmp_path: Path) -> None:
+    """As actions of the lake, in the order of everything else; what cannot be is refused with a reason."""
+    lake.act("target-add", target=name, kind="copy", root=tmp_path.as_uri())
+    with pytest.raises(deltalakedb.TxnLogRejectedError, match="choose another name"):
+        lake.act("target-add", target=name, kind="replica", root=tmp_path.as_uri())
+    lake.act("target-remove", target=name)

@@ -234,8 +234,8 @@ def test_keys_are_enforced(database: Database) -> None:
         "INSERT INTO dl_app_transactions (app_id, app_version, txn_id) VALUES ('a', 1, 't')",
         "INSERT INTO dl_other_actions (table_no, version, n, kind, body) VALUES (1, 1, 1, 'k', '{}')",
         "INSERT INTO dl_lake (lake_id, root, log_address, created_ms, fence) VALUES ('l', 'r', 'a', 1, TRUE)",
-        "INSERT INTO dl_tables (table_no, table_id, name, location, state, slot_columns) "
-        "VALUES (1, 'i', 'n', 'l', 'ACTIVE', '[]')",
+        "INSERT INTO dl_tables (table_no, table_id, name, location, state, first_version, slot_columns) "
+        "VALUES (1, 'i', 'n', 'l', 'ACTIVE', 0, '[]')",
     ]
     for statement in once:
         database.execute(statement)

@@ -46,6 +46,7 @@ INTS = st.integers(-(2**31), 2**31 - 1)
 TEXTS = st.text(max_size=12)
 MAPS = st.dictionaries(TEXTS, TEXTS, max_size=2)
 VALUES = st.dictionaries(TEXTS, st.none() | TEXTS, max_size=2)
+PATH_TEXTS = st.sampled_from(["a", "b", "a%20b", "a b", "./a", "s3://x/a", "../a", "%00", "%"]) | TEXTS
 PATHS = st.lists(TEXTS, max_size=2).map(tuple)
 
 
@@ -174,6 +175,42 @@ IMPORTED = st.builds(
     ENVELOPES,
     IMPORTED_CONTENTS,
 )
+_JSON = st.recursive(
+    st.none() | st.booleans() | LONGS | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+_DOUBTFUL = {
+    "path": PATH_TEXTS,
+    "partitionValues": VALUES,
+    "size": LONGS,
+    "modificationTime": LONGS,
+    "dataChange": st.booleans(),
+    "stats": st.just('{"numRecords":1,"minValues":{"id":9},"maxValues":{"id":2}}') | TEXTS,
+    "deletionVector": st.fixed_dictionaries(
+        {"storageType": TEXTS, "pathOrInlineDv": TEXTS}, optional={"offset": INTS, "sizeInBytes": INTS, "x": _JSON}
+    ),
+    "tags": MAPS,
+    "baseRowId": LONGS,
+    "appId": TEXTS,
+    "version": LONGS,
+    "domain": TEXTS,
+    "configuration": TEXTS | MAPS,
+    "removed": st.booleans(),
+    "schemaString": st.just('{"type":"struct","fields":[]}') | TEXTS,
+    "minReaderVersion": st.integers(1, 3),
+    "minWriterVersion": INTS,
+    "operation": TEXTS,
+    "operationParameters": MAPS,
+    "isBlindAppend": st.booleans(),
+}
+FOUND = st.tuples(
+    st.sampled_from(["add", "remove", "cdc", "metaData", "protocol", "txn", "domainMetadata", "commitInfo", "other"]),
+    st.fixed_dictionaries({}, optional={name: value | _JSON for name, value in _DOUBTFUL.items()})
+    | st.fixed_dictionaries({"path": PATH_TEXTS}, optional={name: _DOUBTFUL[name] for name in ("size", "tags")})
+    | _JSON,
+)
+"""Actions as another log may have them: mostly what they should be, in part anything."""
 COMMANDS = st.one_of(
     st.builds(Cancel, txn_id=TEXTS),
     st.builds(Tick),

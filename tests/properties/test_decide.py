@@ -20,11 +20,12 @@ from deltalakedb.events import (
     TableWork,
     WrittenAgainst,
 )
-from deltalakedb_committer.decisions import Accepted, Commit, Decision, Rejection
+from deltalakedb_committer.decisions import Accepted, Commit, Decision, Imported, Rejection
 from deltalakedb_committer.needs import StagedEvent, Undecodable
+from tests import imports
 from tests.history import Historian
 from tests.model_lake import ModelLake, chunked, control, txn
-from tests.properties.strategies import CONTROLS, IMPORTED, STAGED, WORKS
+from tests.properties.strategies import CONTROLS, FOUND, IMPORTED, STAGED, WORKS
 from tests.works import ID, add, create
 
 TABLES = ("a", "b", "c")
@@ -178,14 +179,18 @@ def test_any_control_event_is_decided(event: Control, ours: bool) -> None:
         assert unknown
 
 
-@given(IMPORTED)
-@settings(max_examples=50, deadline=None)
-def test_any_import_is_decided(event: ImportedVersion) -> None:
-    """By this rule set it is never done."""
+@given(IMPORTED, st.booleans(), st.lists(FOUND, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_any_import_is_decided(event: ImportedVersion, ours: bool, bodies: list[imports.Body]) -> None:
+    """Whatever somebody else's log may hold: it is taken or refused, and rows can be made of it."""
     lake = ModelLake()
+    if ours:
+        lake.run([imports.first(imports.add("a"))])
+        event = imports.one(1, *bodies)
 
-    lake.decide(event)
+    decision = lake.decide(event)
 
+    assert isinstance(decision, Imported | Rejection)
     assert lake.commit_seq == 0
 
 

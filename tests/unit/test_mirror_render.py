@@ -52,6 +52,8 @@ ROW = VersionRow(
     added_bytes=30,
     removed_files=1,
     removed_bytes=10,
+    origin=None,
+    file_time_ms=None,
 )
 VECTOR = DeletionVector(
     storage_type="u", path_or_inline_dv="ab^-aqEH.-t@S}K{vb[*k^", offset=4, size_in_bytes=40, cardinality=6

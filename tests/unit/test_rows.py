@@ -11,11 +11,12 @@ from deltalakedb.actions import CdcFile, RemoveFile
 from deltalakedb.codec import decode
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Record
 from deltalakedb.events import AppTransaction, Commit, Content, Outcome
+from deltalakedb_committer.columns import COLUMNS, PARTITION_TEXT
 from deltalakedb_committer.decide import advance, decide
 from deltalakedb_committer.decisions import Decision
 from deltalakedb_committer.file_rows import partition_text
 from deltalakedb_committer.needs import Needs, StagedEvent, Undecodable, add_needs
-from deltalakedb_committer.rows import COLUMNS, PARTITION_TEXT, Batch, add_decision
+from deltalakedb_committer.rows import Batch, add_decision
 from tests.model_lake import START_MS, ModelLake, cancel, chunked, staged, txn
 from tests.works import ID_DAY, add, append, create, other, relaxed, vector
 
@@ -195,6 +196,8 @@ class TestVersions:
             "added_bytes": 5,
             "removed_files": 1,
             "removed_bytes": 9,
+            "origin": None,
+            "file_time_ms": None,
         }
 
     def test_the_head_is_the_newest_of_the_batch(self) -> None:
@@ -235,6 +238,7 @@ class TestVersions:
             "state": "ACTIVE",
             "created_seq": 1,
             "dropped_seq": None,
+            "first_version": 0,
             "slot_columns": '[["id"]]',
         }
         metadata = the_only(lake, "dl_metadata_updates")

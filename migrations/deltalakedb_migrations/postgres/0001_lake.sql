@@ -37,20 +37,22 @@ CREATE TABLE dl_tables (
     table_no            BIGINT PRIMARY KEY,         -- short name of the table in every other table here
     table_id            TEXT NOT NULL UNIQUE,
     name                TEXT NOT NULL,
-    location            TEXT NOT NULL UNIQUE,
+    location            TEXT NOT NULL,
     state               TEXT NOT NULL,              -- ACTIVE, DROPPED, IMPORTING, RELEASED
     created_seq         BIGINT,
     dropped_seq         BIGINT,
+    first_version       BIGINT NOT NULL,            -- oldest version that can be read; below: history
     slot_columns        TEXT NOT NULL               -- JSON: the columns whose min and max fill slots 1 to 4
 );
 CREATE UNIQUE INDEX dl_tables_name ON dl_tables (name) WHERE state <> 'DROPPED';
+CREATE UNIQUE INDEX dl_tables_location ON dl_tables (location) WHERE state <> 'DROPPED';
 
 CREATE TABLE dl_table_heads (
     table_no            BIGINT PRIMARY KEY REFERENCES dl_tables,
     version             BIGINT NOT NULL,
     commit_seq          BIGINT,
     time_ms             BIGINT NOT NULL,            -- in-commit timestamp of version
-    metadata_version    BIGINT NOT NULL,            -- the version whose metaData holds
+    metadata_version    BIGINT NOT NULL,            -- the version whose metaData holds; -1: none yet
     protocol_version    BIGINT NOT NULL,
     live_files          BIGINT NOT NULL,
     live_bytes          BIGINT NOT NULL,
@@ -115,6 +117,8 @@ CREATE TABLE dl_table_versions (
     added_bytes         BIGINT NOT NULL,
     removed_files       BIGINT NOT NULL,
     removed_bytes       BIGINT NOT NULL,
+    origin              TEXT,                       -- IMPORTED, BASELINE, HISTORY, ADOPTED; null: decided here
+    file_time_ms        BIGINT,                     -- of the log file that was imported
     PRIMARY KEY (table_no, version)
 );
 CREATE INDEX dl_table_versions_seq ON dl_table_versions (table_no, commit_seq);
@@ -152,10 +156,12 @@ CREATE TABLE dl_live_files (
     default_row_commit_version BIGINT,
     clustering_provider TEXT,
     extra               TEXT,                       -- fields without a column, JSON object
+    canonical_path      TEXT,                       -- percent-decoded and relative; null: path is
     min1 BIGINT, max1 BIGINT, min2 BIGINT, max2 BIGINT, min3 BIGINT, max3 BIGINT, min4 BIGINT, max4 BIGINT,
     PRIMARY KEY (table_no, version, n)
 );
 CREATE INDEX dl_live_files_path ON dl_live_files USING hash (path);
+CREATE INDEX dl_live_files_canonical ON dl_live_files USING hash (canonical_path) WHERE canonical_path IS NOT NULL;
 
 -- Of a table that autovacuum has not seen the planner believes that each path is in it many times, and reads all of it
 -- to find a few. So it is shown rows like those to come; what it learns of them holds until autovacuum has been there.
@@ -290,6 +296,15 @@ CREATE TABLE dl_staged_chunks (
     time_ms             BIGINT NOT NULL,
     content             BYTEA NOT NULL,
     PRIMARY KEY (txn_id, chunk_index)
+);
+
+-- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
+CREATE TABLE dl_imports (
+    table_no            BIGINT PRIMARY KEY,
+    version             BIGINT NOT NULL,
+    chunks              INTEGER NOT NULL,           -- that have come
+    chunk_count         INTEGER NOT NULL,
+    progress            TEXT NOT NULL               -- JSON: what the next chunk goes on from
 );
 
 -- What has to be told: one row per answer, one per commit. Deleted once published.

@@ -37,20 +37,22 @@ CREATE TABLE dl_tables (
     table_no            INTEGER PRIMARY KEY,        -- short name of the table in every other table here
     table_id            TEXT NOT NULL UNIQUE,
     name                TEXT NOT NULL,
-    location            TEXT NOT NULL UNIQUE,
+    location            TEXT NOT NULL,
     state               TEXT NOT NULL,              -- ACTIVE, DROPPED, IMPORTING, RELEASED
     created_seq         INTEGER,
     dropped_seq         INTEGER,
+    first_version       INTEGER NOT NULL,           -- oldest version that can be read; below: history
     slot_columns        TEXT NOT NULL               -- JSON: the columns whose min and max fill slots 1 to 4
 );
 CREATE UNIQUE INDEX dl_tables_name ON dl_tables (name) WHERE state <> 'DROPPED';
+CREATE UNIQUE INDEX dl_tables_location ON dl_tables (location) WHERE state <> 'DROPPED';
 
 CREATE TABLE dl_table_heads (
     table_no            INTEGER PRIMARY KEY REFERENCES dl_tables,
     version             INTEGER NOT NULL,
     commit_seq          INTEGER,
     time_ms             INTEGER NOT NULL,           -- in-commit timestamp of version
-    metadata_version    INTEGER NOT NULL,           -- the version whose metaData holds
+    metadata_version    INTEGER NOT NULL,           -- the version whose metaData holds; -1: none yet
     protocol_version    INTEGER NOT NULL,
     live_files          INTEGER NOT NULL,
     live_bytes          INTEGER NOT NULL,
@@ -114,6 +116,8 @@ CREATE TABLE dl_table_versions (
     added_bytes         INTEGER NOT NULL,
     removed_files       INTEGER NOT NULL,
     removed_bytes       INTEGER NOT NULL,
+    origin              TEXT,                       -- IMPORTED, BASELINE, HISTORY, ADOPTED; null: decided here
+    file_time_ms        INTEGER,                    -- of the log file that was imported
     PRIMARY KEY (table_no, version)
 );
 CREATE INDEX dl_table_versions_seq ON dl_table_versions (table_no, commit_seq);
@@ -151,10 +155,12 @@ CREATE TABLE dl_live_files (
     default_row_commit_version INTEGER,
     clustering_provider TEXT,
     extra               TEXT,                       -- fields without a column, JSON object
+    canonical_path      TEXT,                       -- percent-decoded and relative; null: path is
     min1 INTEGER, max1 INTEGER, min2 INTEGER, max2 INTEGER, min3 INTEGER, max3 INTEGER, min4 INTEGER, max4 INTEGER,
     PRIMARY KEY (table_no, version, n)
 );
 CREATE INDEX dl_live_files_path ON dl_live_files (path);
+CREATE INDEX dl_live_files_canonical ON dl_live_files (canonical_path) WHERE canonical_path IS NOT NULL;
 
 -- Files that some older version had, with the version that removed them.
 CREATE TABLE dl_past_files (
@@ -180,6 +186,7 @@ CREATE TABLE dl_past_files (
     default_row_commit_version INTEGER,
     clustering_provider TEXT,
     extra               TEXT,                       -- fields without a column, JSON object
+    canonical_path      TEXT,                       -- percent-decoded and relative; null: path is
     min1 INTEGER, max1 INTEGER, min2 INTEGER, max2 INTEGER, min3 INTEGER, max3 INTEGER, min4 INTEGER, max4 INTEGER,
     removed_version     INTEGER NOT NULL,
     PRIMARY KEY (table_no, version, n)
@@ -304,6 +311,15 @@ CREATE TABLE dl_staged_chunks (
     time_ms             INTEGER NOT NULL,
     content             BLOB NOT NULL,
     PRIMARY KEY (txn_id, chunk_index)
+);
+
+-- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
+CREATE TABLE dl_imports (
+    table_no            INTEGER PRIMARY KEY,
+    version             INTEGER NOT NULL,
+    chunks              INTEGER NOT NULL,           -- that have come
+    chunk_count         INTEGER NOT NULL,
+    progress            TEXT NOT NULL               -- JSON: what the next chunk goes on from
 );
 
 -- What has to be told: one row per answer, one per commit. Deleted once published.

@@ -99,6 +99,10 @@ class VersionRow:
     added_bytes: int
     removed_files: int
     removed_bytes: int
+    origin: str | None
+    """IMPORTED, BASELINE, HISTORY, ADOPTED; None: decided here."""
+    file_time_ms: int | None
+    """Modification time of the log file that was imported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,11 @@ absolute ones. Here two paths are one if they lead to the same object. What was 
 
 from __future__ import annotations
 
-import posixpath
-import re
 from hashlib import blake2b
-from urllib.parse import unquote
 
 import msgspec
 
-from deltalakedb.paths import is_plain
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/]*))?")
-_SAME_STORE = {"s3a": "s3", "s3n": "s3"}
+from deltalakedb.paths import Folder
 
 
 class Vector(msgspec.Struct, rename="camel"):
@@ -41,24 +35,8 @@ class _File(msgspec.Struct, rename="camel"):
 _file = msgspec.json.Decoder(_File, strict=False).decode
 
 
-class TableRoot:
+class TableRoot(Folder):
     """A table's folder, as what its relative paths are relative to."""
-
-    def __init__(self, uri: str) -> None:
-        self._store, self._folder = _split(uri.rstrip("/"))
-
-    def canonical(self, path: str) -> str:
-        """The one name of the object that `path` leads to: decoded, and relative if it lies in the table's folder."""
-        if is_plain(path):
-            return path
-        if _SCHEME.match(path):
-            store, decoded = _split(path)
-        else:
-            store, decoded = self._store, _decoded(path)
-        full = posixpath.normpath(posixpath.join(self._folder, decoded))
-        if store != self._store:
-            return f"{store}{full}"
-        return full.removeprefix(f"{self._folder}/")
 
     def key(self, body: str) -> bytes:
         """The identity of the file that an add or remove (its JSON object) speaks of, in 16 bytes.
@@ -67,20 +45,5 @@ class TableRoot:
         """
         file = _file(body)
         vector = "" if file.deletion_vector is None else file.deletion_vector.unique_id
-        text = f"{self.canonical(file.path)}\0{vector}".encode("utf-8", "surrogateescape")
+        text = f"{self.canonical(file.path)}\0{vector}".encode("utf-8", "surrogatepass")
         return blake2b(text, digest_size=16).digest()
-
-
-def _split(uri: str) -> tuple[str, str]:
-    """Scheme with authority, and decoded path. `file:/x`, `file:///x` and `file://localhost/x` are one."""
-    found = _SCHEME.match(uri)
-    if found is None:
-        return "", _decoded(uri)
-    scheme, authority = found[1].lower(), found[2] or ""
-    if scheme == "file" and authority == "localhost":
-        authority = ""
-    return f"{_SAME_STORE.get(scheme, scheme)}://{authority}", _decoded(uri[found.end() :])
-
-
-def _decoded(path: str) -> str:
-    return unquote(path, errors="surrogateescape")

@@ -13,7 +13,7 @@ import msgspec
 
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
-from deltalakedb.features import READER_FEATURES
+from deltalakedb.features import READER_FEATURES, UNREADABLE
 
 from .checkpoint_rows import FILES
 from .commits import HELD_BYTES, corrupt
@@ -21,9 +21,6 @@ from .commits import HELD_BYTES, corrupt
 if TYPE_CHECKING:
     from .checkpoints import CheckpointReader
     from .log import DeltaLog
-
-UNREADABLE: Final = frozenset({"catalogManaged"})
-"""Reader features that we know and cannot follow: there a catalog says which commits count, not the log."""
 
 _HELD_TEXT: Final = 64 << 20
 """Files that commits brought are held up to this many characters of JSON; beyond, commits are read once more."""
