@@ -425,10 +425,11 @@ class TestBaseline:
 
 
 class TestTables:
-    def test_a_table_that_is_imported_is_read_only(self) -> None:
-        """Until it is adopted; before it has metadata nothing can be done with it at all."""
+    def test_a_table_that_is_imported_takes_part_in_no_transaction(self) -> None:
+        """Until it is adopted its versions have no place in the lake's order."""
         lake = imported(first(add("a")))
         assert lake.reject(append("b", name=NAME)).reason == Reason.TABLE_READ_ONLY
+        assert lake.reject(TableWork(name=NAME, read_version=0)).reason == Reason.TABLE_READ_ONLY
         history = imported(one(5, add("a"), kind="HISTORY"))
         assert history.reject(append("b", name=NAME)).reason == Reason.TABLE_READ_ONLY
         assert history.reject(TableWork(name=NAME, read_version=5)).reason == Reason.TABLE_READ_ONLY
