@@ -76,6 +76,12 @@ class Worker:
             table_no = catalog.table(name).table_no
             return next(table for table in catalog.progress(self._target) if table.table_no == table_no)
 
+    def tables(self) -> list[MirrorProgress]:
+        """How far every table is that was not dropped, by name."""
+        with self.pool.connection() as db:
+            found = Catalog(db).progress(self._target)
+        return sorted((table for table in found if table.state != "DROPPED"), key=lambda table: table.name)
+
     def close(self) -> None:
         """Record what is on its way, write the last watermark, free connections."""
         self.mirror.close()

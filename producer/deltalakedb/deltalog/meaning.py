@@ -18,6 +18,7 @@ import msgspec
 from deltalakedb.delta_types import PHYSICAL_NAME
 
 _EXACT: Final = Context(prec=100_000)
+_LONG: Final = 10**40
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 encoded = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
@@ -47,8 +48,10 @@ def normal(value: Any) -> Any:
 
 def _one_form(number: int | float | Decimal) -> int | Decimal:
     """A number as an integer where it is one (of a length that a person would write), else without idle zeros."""
+    if isinstance(number, int) and -_LONG < number < _LONG:
+        return number
     exact = Decimal(number).normalize(_EXACT)
-    if exact == exact.to_integral_value(context=_EXACT) and exact.adjusted() < 40:
+    if exact.adjusted() < 40 and exact == exact.to_integral_value(context=_EXACT):
         return int(exact)
     return exact
 
