@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import pyarrow as pa
 import pytest
 
 from deltalakedb.database import Database, StoreAddress, open_database
@@ -295,6 +296,50 @@ def test_streams_come_in_batches(database: Database) -> None:
             assert count(database) == 1_000
 
     assert sizes == [300, 300, 300]
+
+
+def test_streams_come_as_arrow(database: Database) -> None:
+    """Every row once, with the types asked for, whatever kind a parameter is."""
+    database.insert("things", COLUMNS, [(n, f"it's 100% {n}", n % 2 == 0, None, None) for n in range(25)])
+    kinds = {"id": pa.int64(), "name": pa.string(), "flag": pa.bool_(), "note": pa.string()}
+    schema = pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+    statement = "SELECT id, name, flag, note FROM things WHERE id >= ? AND name <> ? AND id = ANY(?) ORDER BY id"
+    parameters = [20, "it's 100% 22", list(range(24))]
+    with database.snapshot():
+        batches = list(database.stream_arrow(statement, parameters, schema=schema, batch=2))
+    found = pa.Table.from_batches(batches, schema=schema)
+
+    assert found.to_pylist() == [
+        {"id": n, "name": f"it's 100% {n}", "flag": n % 2 == 0, "note": None} for n in (20, 21, 23)
+    ]
+
+
+def test_an_arrow_stream_sees_its_snapshot(database: Database, address: StoreAddress) -> None:
+    """What others commit after the snapshot began is not in it."""
+    database.insert("things", COLUMNS, rows(5))
+    schema = pa.schema([("id", pa.int64())])
+    with other_connection(address) as other, database.snapshot():
+        before = count(database)
+        other.insert("things", COLUMNS, rows(5, start=5))
+        found = sum(batch.num_rows for batch in database.stream_arrow("SELECT id FROM things", schema=schema))
+
+    assert (before, found) == (5, 5)
+
+
+def test_an_arrow_stream_may_be_left(database: Database) -> None:
+    """Whoever stops in the middle can go on with something else; an error says what failed."""
+    database.insert("things", COLUMNS, [(n, "x" * 1_000, False, None, None) for n in range(5_000)])
+    schema = pa.schema([("name", pa.string())])
+    with database.snapshot():
+        stream = database.stream_arrow("SELECT name FROM things", schema=schema, batch=10)
+        first = next(iter(stream))
+        del stream
+        counted = count(database)
+    with pytest.raises(TxnLogDatabaseError, match="nosuch"), database.snapshot():
+        list(database.stream_arrow("SELECT name FROM nosuch", schema=schema))
+
+    assert first.num_rows > 0
+    assert counted == 5_000
 
 
 def test_streams_need_a_block(database: Database) -> None:

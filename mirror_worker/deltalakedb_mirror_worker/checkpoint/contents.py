@@ -16,7 +16,9 @@ from deltalakedb_mirror_worker import properties
 from .rows import ADD_COLUMNS, adds, heading, removes, schema
 from .typed import TypedColumns
 
-_BATCH_ROWS = 50_000
+_BATCH_ROWS = 20_000
+_MANY = 20_000
+"""Files from which on it pays to read them by the store's way for many."""
 
 
 @dataclass(slots=True)
@@ -46,9 +48,10 @@ class Contents:
         Removes are kept by the table's retention, counted back from the version's own time: the same rows at any hour.
         """
         after = self.table.time_ms - properties.deleted_file_retention_ms(self.table.metadata.configuration)
-        for files in self.catalog.tombstones(self.table, after_ms=after, batch=_BATCH_ROWS):
+        many = (self.catalog.table(table_id=self.table.table_id).live_files or 0) > _MANY
+        for files in self.catalog.tombstones(self.table, after_ms=after, batch=_BATCH_ROWS, many=many):
             yield "remove", removes(self.shape, files)
-        for files in self.catalog.files(self.table, names=ADD_COLUMNS, batch=_BATCH_ROWS):
+        for files in self.catalog.files(self.table, names=ADD_COLUMNS, batch=_BATCH_ROWS, many=many):
             self.live_files += files.num_rows
             self.live_bytes += pc.sum(files["size"]).as_py() or 0
             yield "add", adds(self.shape, files, self.typed)

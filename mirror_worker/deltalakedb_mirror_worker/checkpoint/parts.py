@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from deltalakedb.errors import TxnLogMirrorError
 
-_VERIFY_ROWS = 65_536
+_VERIFY_ROWS = 20_000
 # Dictionaries and statistics would cost time and serve nobody: paths and statistics are all different, and readers of a
 # checkpoint read all of it.
 _DICTIONARIES = ["add.partitionValues.key_value.key", "add.partitionValues.key_value.value"]

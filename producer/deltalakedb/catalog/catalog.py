@@ -222,9 +222,12 @@ class Catalog:
         ranges: Sequence[SlotRange] = (),
         names: Sequence[str] = FILE_COLUMNS,
         batch: int = BATCH_ROWS,
+        many: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """The files of `table` at its version, as `read_files` gives them. Inside a `snapshot()` only."""
-        return read_files(self._database, table, partitions=partitions, ranges=ranges, names=names, batch=batch)
+        return read_files(
+            self._database, table, partitions=partitions, ranges=ranges, names=names, batch=batch, many=many
+        )
 
     def size_at(self, table: TableInfo) -> tuple[int, int]:
         """How many files `table` has at its version, and their bytes together: counted, not looked up."""
@@ -233,9 +236,11 @@ class Catalog:
         )
         return files, size
 
-    def tombstones(self, table: TableInfo, *, after_ms: int, batch: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    def tombstones(
+        self, table: TableInfo, *, after_ms: int, batch: int = BATCH_ROWS, many: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """What was removed after a time, as `read_tombstones` gives it. Inside a `snapshot()` only."""
-        return read_tombstones(self._database, table, after_ms=after_ms, batch=batch)
+        return read_tombstones(self._database, table, after_ms=after_ms, batch=batch, many=many)
 
     def versions(self, ranges: Sequence[Range], *, files: bool = True) -> list[VersionActions]:
         """Versions with all their actions, by table and version, from ranges of (table_no, first, last).

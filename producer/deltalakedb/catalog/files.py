@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from deltalakedb.database import Database
+from deltalakedb.database.arrow import batches_of
 
 from .records import columns, partition_values
 from .values import SlotRange, TableInfo
@@ -45,13 +46,16 @@ def read_files(
     ranges: Sequence[SlotRange] = (),
     names: Sequence[str] = FILE_COLUMNS,
     batch: int = BATCH_ROWS,
+    many: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """The files that `table` has at its version, in no particular order; the columns `names` of `FILE_COLUMNS`.
 
     `partitions` and `ranges` only ever leave out files that cannot matter: a file whose statistics say nothing about a
-    column of `ranges` is kept, and so is every file where the column has no slot. Inside a `snapshot()` of the database.
+    column of `ranges` is kept, and so is every file where the column has no slot. `many`: so many files are expected that
+    it pays to begin slowly. Inside a `snapshot()` of the database.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     texts = dict(
         database.query("SELECT partition_no, partition_values FROM dl_partitions WHERE table_no = ?", [table.table_no])
@@ -73,21 +77,26 @@ def read_files(
         where, more = _condition(table, wanted if wanted is None or len(wanted) < len(texts) else None, ranges)
         selects.append(f"SELECT {stored} FROM {name} f WHERE f.table_no = ? AND {when}{where}")
         parameters += [table.table_no, *versions, *more]
-    places = {number: place for place, number in enumerate(texts)}
+    numbers = pa.array(list(texts), pa.int64())
     dictionary = pa.array(list(texts.values()), pa.string())
-
-    def encode(numbers: Sequence[int]) -> pa.Array[Any]:
-        return pa.DictionaryArray.from_arrays(pa.array([places[number] for number in numbers], pa.int32()), dictionary)
-
-    yield from _batches(database, " UNION ALL ".join(selects), parameters, file_schema(names), batch, encode)
+    wanted_schema = file_schema(names)
+    stored_schema = pa.schema(
+        [pa.field(f.name, pa.int64()) if f.name == "partition_values" else f for f in wanted_schema]
+    )
+    for rows in _batches(database, " UNION ALL ".join(selects), parameters, stored_schema, batch, many=many):
+        columns_of = {name: rows[name] for name in names}
+        if "partition_values" in columns_of:
+            places = pc.index_in(rows["partition_values"], numbers)
+            columns_of["partition_values"] = pa.DictionaryArray.from_arrays(places, dictionary)
+        yield pa.RecordBatch.from_arrays(list(columns_of.values()), schema=wanted_schema)
 
 
 def read_tombstones(
-    database: Database, table: TableInfo, *, after_ms: int, batch: int = BATCH_ROWS
+    database: Database, table: TableInfo, *, after_ms: int, batch: int = BATCH_ROWS, many: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """What was removed up to the table's version with a deletion timestamp above `after_ms` and is not there again.
 
-    Columns as `TOMBSTONE_COLUMNS`. Inside a `snapshot()` of the database.
+    `many` as in `read_files`. Columns as `TOMBSTONE_COLUMNS`. Inside a `snapshot()` of the database.
     """
     again = (
         "SELECT path, dv_id, version FROM {} WHERE table_no = ? AND version <= ? AND version > "
@@ -101,7 +110,7 @@ def read_tombstones(
         "WHERE r.table_no = ? AND r.version <= ? AND COALESCE(r.deletion_timestamp, 0) > ? AND a.path IS NULL"
     )
     parameters = [*since, *since, table.table_no, table.version, after_ms]
-    yield from _batches(database, statement, parameters, tombstone_schema(), batch)
+    yield from _batches(database, statement, parameters, tombstone_schema(), batch, many=many)
 
 
 def file_schema(names: Sequence[str] = FILE_COLUMNS) -> pa.Schema:
@@ -139,22 +148,11 @@ def _condition(table: TableInfo, wanted: list[int] | None, ranges: Sequence[Slot
 
 
 def _batches(
-    database: Database,
-    statement: str,
-    parameters: Sequence[Any],
-    schema: pa.Schema,
-    batch: int,
-    encode: Callable[[Sequence[int]], pa.Array[Any]] | None = None,
+    database: Database, statement: str, parameters: Sequence[Any], schema: pa.Schema, batch: int, *, many: bool
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of `statement`; `encode` makes the column of partition values from their numbers."""
-    import pyarrow as pa
-
-    for rows in database.stream(statement, parameters, batch=batch):
-        arrays = [
-            encode(values) if encode is not None and field.name == "partition_values" else pa.array(values, field.type)
-            for field, values in zip(schema, zip(*rows, strict=True), strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    if many:
+        return database.stream_arrow(statement, parameters, schema=schema, batch=batch)
+    return batches_of(database.stream(statement, parameters, batch=batch), schema)
 
 
 def _type(name: str) -> pa.DataType:

@@ -25,6 +25,7 @@ from deltalakedb.errors import (
     TxnLogStoreInUseError,
 )
 
+from .arrow import batches_of
 from .port import Row
 from .subset import LIST, VALUE, Columns, Statement, translated
 
@@ -116,6 +117,12 @@ class DuckdbDatabase:
             stream = self._stream = _Stream(self._run(sql, parameters))
             while rows := stream.fetch(batch):
                 yield rows
+
+    def stream_arrow(
+        self, sql: str, parameters: Sequence[Any] = (), *, schema: pa.Schema, batch: int = 10_000
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in Arrow batches. Raises `TxnLogDatabaseError`."""
+        yield from batches_of(self.stream(sql, parameters, batch=batch), schema)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""

@@ -22,7 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Row = tuple[Any, ...]
 
@@ -46,6 +49,13 @@ class Database(Protocol):
 
     def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
         """Rows in batches, without ever holding all of them. Inside a `snapshot()` or `transaction()` only."""
+        ...
+
+    def stream_arrow(
+        self, sql: str, parameters: Sequence[Any] = (), *, schema: pa.Schema, batch: int = 10_000
+    ) -> Iterator[pa.RecordBatch]:
+        """As `stream`, the engine's fastest way for many rows: as record batches of `schema`, whose fields are the columns
+        in their order. It takes a moment longer to begin, and the size of batches is a wish."""
         ...
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:

@@ -8,7 +8,7 @@ import logging
 import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 from psycopg import errors, pq, sql
@@ -17,8 +17,13 @@ from psycopg.conninfo import make_conninfo
 from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogConfigError, TxnLogDatabaseError, redacted
 
 from .address import StoreAddress
+from .ahead import ahead
+from .arrow import batches_of
 from .port import Row
 from .subset import LIST, VALUE, Columns, Statement, translated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +104,23 @@ class PostgresDatabase:
                 cursor.execute(statement.text, _bound(statement, parameters))
                 while rows := cursor.fetchmany(batch):
                     yield rows
+
+    def stream_arrow(
+        self, sql: str, parameters: Sequence[Any] = (), *, schema: pa.Schema, batch: int = 10_000
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in Arrow batches, over a connection of its own with the same snapshot. Raises `TxnLogDatabaseError`."""
+        self._require_block()
+        try:
+            from . import postgres_arrow
+        except ImportError:
+            yield from batches_of(self.stream(sql, parameters, batch=batch), schema)
+            return
+        statement = _translated(sql)
+        ((snapshot,),) = self.query("SELECT pg_export_snapshot()")
+        with self._errors("a query failed"):
+            self._leave_pipeline()
+            text = psycopg.ClientCursor(self._connection).mogrify(statement.text, _bound(statement, parameters))
+        yield from ahead(postgres_arrow.stream(self._conninfo(_SESSION), snapshot, text, schema, self._lost))
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""
@@ -291,6 +313,10 @@ class PostgresDatabase:
             text += " (the store is not of this release: run `deltalakedb migrate`)"
         lost = isinstance(error, psycopg.OperationalError) and not state
         return TxnLogDatabaseError(text, transient=lost or state.startswith(_TRANSIENT))
+
+    def _lost(self, what: str, error: Exception) -> TxnLogDatabaseError:
+        """An error of a connection that was made to read only: it may go well another time."""
+        return TxnLogDatabaseError(redacted(f"{what}: {error}", self._secrets).strip(), transient=True)
 
     def _shown(self, error: psycopg.Error) -> psycopg.Error | None:
         """The error as a cause; None if it would show a password."""

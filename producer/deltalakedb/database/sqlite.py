@@ -10,13 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogConfigError, TxnLogDatabaseError
 
+from .arrow import batches_of
 from .port import Row
 from .subset import VALUE, Columns, Statement, translated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,12 @@ class SqliteDatabase:
             cursor = self._run(sql, parameters)
             while rows := cursor.fetchmany(batch):
                 yield self._typed(cursor, rows)
+
+    def stream_arrow(
+        self, sql: str, parameters: Sequence[Any] = (), *, schema: pa.Schema, batch: int = 10_000
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in Arrow batches. Raises `TxnLogDatabaseError`."""
+        yield from batches_of(self.stream(sql, parameters, batch=batch), schema)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""
