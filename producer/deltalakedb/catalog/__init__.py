@@ -5,6 +5,7 @@ from __future__ import annotations
 from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
 from .values import (
+    IN_PLACE,
     CommitPoint,
     LakeInfo,
     MirrorProgress,
@@ -19,6 +20,7 @@ from .versions import Range
 
 __all__ = [
     "FILE_COLUMNS",
+    "IN_PLACE",
     "TOMBSTONE_COLUMNS",
     "Catalog",
     "CommitPoint",
