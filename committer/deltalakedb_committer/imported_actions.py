@@ -25,6 +25,7 @@ from deltalakedb.actions import (
     RemoveFile,
     SetTransaction,
 )
+from deltalakedb.delta_types import EMPTY_SCHEMA
 from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedAction
 from deltalakedb.paths import has_scheme, is_plain
@@ -92,7 +93,7 @@ class _Format(_Json):
 
 
 class _Metadata(_Json):
-    schema_string: str
+    schema_string: str | None = None
     id: str | None = None
     name: str | None = None
     description: str | None = None
@@ -291,7 +292,7 @@ def _metadata(json: _Metadata, rest: dict[str, msgspec.Raw]) -> Metadata:
     form = json.format or _Format()
     return Metadata(
         id=json.id or "",
-        schema_string=json.schema_string,
+        schema_string=EMPTY_SCHEMA if json.schema_string is None else json.schema_string,
         partition_columns=json.partition_columns or (),
         configuration={name: _text(value) for name, value in configuration.items() if value is not None},
         name=json.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from deltalakedb.catalog import IN_PLACE
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.settings import Settings
 
@@ -31,12 +30,11 @@ class Stepper:
         self._worker.close()
 
 
-def open_stepper(settings: Settings, target: str = IN_PLACE) -> Stepper:
-    """The stepper of one target of an embedded lake.
+def open_stepper(settings: Settings) -> Stepper:
+    """The stepper of an embedded lake.
 
-    Raises `TxnLogConfigError` for a lake on a server, whose mirror is a service of its own, `TxnLogMirrorError` if the
-    lake has no such target.
+    Raises `TxnLogConfigError` for a lake on a server: its mirror is a service of its own.
     """
     if settings.address.path is None:
         raise TxnLogConfigError("only an embedded lake is mirrored by its clients; run `deltalakedb mirror run`")
-    return Stepper(Worker(settings, target=target))
+    return Stepper(Worker(settings))

@@ -89,9 +89,7 @@ def encode(event: ImportedVersion | events.Control | events.Commit | events.Outc
     """A whole event to bytes. Staged transactions are made of chunks: `encode_content`, `encode_chunk`."""
     match event:
         case ImportedVersion():
-            schema = _by_name("imported_version.v1")
-            body = _encode(schema.envelope, msgspec.structs.asdict(event.envelope)) + event.content_bytes
-            return schema.marker + body
+            return encode_imported_chunk(event.envelope, event.content_bytes)
         case events.Control():
             schema = _by_name("control.v1")
             plain = msgspec.to_builtins(event)
@@ -113,6 +111,12 @@ def encode(event: ImportedVersion | events.Control | events.Commit | events.Outc
 def encode_imported_content(content: events.ImportedContent) -> bytes:
     """The bytes of an imported version's content, as `encode_content` for transactions."""
     return _encode(_by_name("imported_version.v1").content, msgspec.to_builtins(content))
+
+
+def encode_imported_chunk(envelope: events.Envelope, content: bytes) -> bytes:
+    """One imported-version event from its envelope and its content as `encode_imported_content` gave it."""
+    schema = _by_name("imported_version.v1")
+    return schema.marker + _encode(schema.envelope, msgspec.structs.asdict(envelope)) + content
 
 
 def decode(value: bytes) -> Event:

@@ -37,6 +37,9 @@ PRIMITIVES: Final = frozenset(
 )
 """Names of the primitive types; `decimal(p,s)` comes on top."""
 
+EMPTY_SCHEMA: Final = '{"type":"struct","fields":[]}'
+"""What a `metaData` action without a `schemaString` means, such as Databricks writes before it knows the first one."""
+
 MAX_DEPTH: Final = 64
 """How deep a schema may be nested."""
 MAX_DECIMAL_PRECISION: Final = 38

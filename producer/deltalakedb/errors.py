@@ -21,6 +21,7 @@
     ├── TxnLogMirrorError               the mirror cannot publish a table
     │   └── TxnLogTableFencedError      somebody else wrote into the table's `_delta_log`
     ├── TxnLogDeltaLogError             a `_delta_log` cannot be read as one
+    ├── TxnLogImportError               an existing table cannot be taken into the lake
     ├── TxnLogDecodeError               bytes are not an event of ours
     ├── TxnLogFencedError               another committer took over: this one must stop
     └── TxnLogHaltedError               a named halted state that an operator has to resolve
@@ -245,6 +246,13 @@ class TxnLogDeltaLogError(TxnLogError):
         self.problem = problem
         self.version = version
         self.path = path
+
+
+class TxnLogImportError(TxnLogError):
+    """An existing table cannot be taken into the lake, or not further; the message says at which version and why.
+
+    What was imported before stays as it is, and the same import goes on from there.
+    """
 
 
 class TxnLogDecodeError(TxnLogError):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .delta_types import StructType
+    from .importing import ImportReport, Watch
 
 App = tuple[str, int]
 """An application's id and its own transaction number."""
@@ -127,6 +128,49 @@ class Lake:
                 if_absent=if_absent,
             )
         return self.table(name)
+
+    # Tables of others.
+
+    def import_table(
+        self,
+        name: str,
+        source: str | os.PathLike[str],
+        *,
+        up_to_version: int | None = None,
+        allow_roots: Sequence[str] = (),
+        force: bool = False,
+        cutover: bool = True,
+        dry_run: bool = False,
+        grace: float = 5.0,
+        watch: Watch | None = None,
+    ) -> ImportReport:
+        """Bring the Delta table at `source` (a directory, `file:///...` or `s3://...`) into the lake with its history, and
+        take it over: from then on it is written through the lake only. Its files stay where they are.
+
+        `cutover=False`, and `up_to_version=`, stop before that: the table stands in the lake read-only, and nothing is
+        written at its source. `dry_run` only says what would happen. Files outside of the table's folder need
+        `allow_roots`. `force` passes over checksum files that disagree with the log, and over another lake's writer
+        fence. `grace` is how many seconds the version that takes the table over has to stand. `watch` is called with
+        the progress.
+
+        Safe to repeat: an import that was ended by anything goes on where it stopped. Raises `TxnLogDeltaLogError` for a
+        log that cannot be read and `TxnLogImportError` for what stands against importing it, both before anything is
+        published and naming version and file; later what committing raises.
+        """
+        from .importing import import_table
+
+        return import_table(
+            self._open_session(),
+            name,
+            os.fspath(source),
+            up_to_version=up_to_version,
+            allow_roots=allow_roots,
+            force=force,
+            cutover=cutover,
+            dry_run=dry_run,
+            grace=grace,
+            watch=watch or (lambda progress: None),
+        )
 
     def outcome(self, txn_id: str) -> Outcome | None:
         """The decision about a transaction, from any process, however long ago; None while there is none.

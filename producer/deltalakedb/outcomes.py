@@ -110,6 +110,10 @@ class Outcomes:
             raise
         return question.answer
 
+    def stage(self, messages: Sequence[Message]) -> Future[list[int]]:
+        """Publish the first chunks of a transaction, whose last one is then asked about. As `EventLog.append`."""
+        return self._log.append(Stream.STAGED, messages)
+
     def close(self) -> None:
         """Stop. What is still undecided gets `TxnLogOutcomeUnknownError`. Idempotent."""
         with self._lock:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .demo.command import demo
 from .errors import TxnLogError, TxnLogMissingExtraError
-from .verbs import lake, migrate, transactions
+from .verbs import importing, lake, migrate, transactions
 from .verbs.explain import explanation
 
 EXTRAS = {
@@ -93,6 +93,8 @@ def program(
 
 for verb in (demo, migrate.migrate, lake.tables, lake.info, transactions.outcome, transactions.cancel):
     app.command()(verb)
+app.command("import")(importing.import_table)
+app.command()(importing.release)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,11 +27,11 @@ NAMES = {
     "Rejection", "RemoveFile", "Result", "Settings", "Snapshot", "State", "StructField", "StructType", "TableSnapshot",
     "Transaction", "TransactionTable", "TxnLogCommitUnknownError", "TxnLogConfigError", "TxnLogConflictError",
     "TxnLogDatabaseError", "TxnLogDecodeError", "TxnLogDeltaLogError", "TxnLogError", "TxnLogEventLogError",
-    "TxnLogFencedError", "TxnLogHaltedError", "TxnLogMirrorError", "TxnLogMissingExtraError", "TxnLogObjectStoreError",
-    "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError", "TxnLogStoreInUseError",
-    "TxnLogTableFencedError", "TxnLogTableNotFoundError", "TxnLogTimeoutError", "TxnLogTransactionError",
-    "TxnLogTransactionStateError", "TxnLogUriError", "TxnLogValidationError", "begin", "connect", "load_settings",
-    "open",
+    "TxnLogFencedError", "TxnLogHaltedError", "TxnLogImportError", "TxnLogMirrorError", "TxnLogMissingExtraError",
+    "TxnLogObjectStoreError", "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError",
+    "TxnLogStoreInUseError", "TxnLogTableFencedError", "TxnLogTableNotFoundError", "TxnLogTimeoutError",
+    "TxnLogTransactionError", "TxnLogTransactionStateError", "TxnLogUriError", "TxnLogValidationError", "begin",
+    "connect", "load_settings", "open",
 }  # fmt: skip
 
 

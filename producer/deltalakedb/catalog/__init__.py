@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
+from .imports import ImportedTable
 from .values import (
-    IN_PLACE,
     CommitPoint,
     LakeInfo,
     MirrorProgress,
@@ -20,10 +20,10 @@ from .versions import Range
 
 __all__ = [
     "FILE_COLUMNS",
-    "IN_PLACE",
     "TOMBSTONE_COLUMNS",
     "Catalog",
     "CommitPoint",
+    "ImportedTable",
     "LakeInfo",
     "MirrorProgress",
     "MirrorStatus",

@@ -15,6 +15,7 @@ from deltalakedb.errors import (
     TxnLogEventLogError,
     TxnLogFencedError,
     TxnLogHaltedError,
+    TxnLogImportError,
     TxnLogMirrorError,
     TxnLogMissingExtraError,
     TxnLogObjectStoreError,
@@ -51,6 +52,7 @@ NEXT: dict[type[TxnLogError], str] = {
     TxnLogMirrorError: "`deltalakedb mirror status` shows what the mirror waits for",
     TxnLogTableFencedError: "docs/troubleshooting.md, section FENCED",
     TxnLogDeltaLogError: "see who wrote the file that is named; a copy or a backup of the log may still have it whole",
+    TxnLogImportError: "resolve what it names, then import again: it goes on where it stopped (docs/import.md)",
     TxnLogDecodeError: "bring this program to the release that wrote the event",
     TxnLogFencedError: "start it again: it comes back as standby",
 }

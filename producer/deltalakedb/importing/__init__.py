@@ -1,0 +1,49 @@
+"""Existing Delta tables come into a lake: read (`source`, `survey`), planned (`plan`, `times`), published through the log
+(`importer`, `chunks`, `sending`), and taken over (`cutover`, `adoption`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deltalakedb.session import Session
+
+from .cutover import GRACE_SECONDS, Cutover
+from .importer import Importer, Options
+from .plan import until
+from .report import ImportReport, Progress, Watch, Writer
+from .source import open_source
+
+__all__ = ["GRACE_SECONDS", "ImportReport", "Progress", "Watch", "Writer", "import_table"]
+
+
+def import_table(
+    session: Session,
+    name: str,
+    source: str,
+    *,
+    up_to_version: int | None = None,
+    allow_roots: Sequence[str] = (),
+    force: bool = False,
+    cutover: bool = True,
+    dry_run: bool = False,
+    grace: float = GRACE_SECONDS,
+    watch: Watch = lambda progress: None,
+) -> ImportReport:
+    """Import the table at `source` as `name`, as `Lake.import_table` says."""
+    place = open_source(source, session.storage)
+    importer = Importer(session, name, place, Options(allow_roots=allow_roots, force=force), watch)
+    if importer.found is not None and importer.found.state != "IMPORTING":
+        return importer.finished(importer.found)
+    taking = Cutover(session, place, importer, grace=grace, watch=watch)
+    _, listing = taking.look()
+    if up_to_version is not None:
+        listing = until(listing, up_to_version)
+    importer.read(listing)
+    if dry_run:
+        return importer.report("planned", refused=tuple(map(str, importer.problems())))
+    importer.refuse()
+    importer.publish(listing)
+    importer.verify()
+    if not cutover or up_to_version is not None:
+        return importer.report("imported")
+    return importer.report("adopted", adopted=taking.run())

@@ -1,0 +1,161 @@
+"""Takes an imported table over: the next version of its log is ours, or somebody was faster and we try again.
+
+The object store decides. A version that was put if absent belongs to whoever put it, unless a writer is at work that
+does not ask: Spark respects put-if-absent neither on S3 nor, against another process, on local disk. So what was put has
+won only when it still stands after a grace period. Until the lake has it too, the table is IMPORTING there.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from deltalakedb.deltalog.commits import parse_actions
+from deltalakedb.deltalog.listing import LogListing
+from deltalakedb.errors import TxnLogImportError
+from deltalakedb.events import ImportedAction
+from deltalakedb.log_names import log_path
+from deltalakedb.objectstore import NewObject, Object, Put
+from deltalakedb.session import Session
+
+from .adoption import Taken, adoption, log_file
+from .importer import Importer
+from .plan import until
+from .report import Progress, Watch
+from .source import Source
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 5.0
+"""How long the adoption has to stand before it counts: what a writer may take that looked for the version before us."""
+ATTEMPTS: Final = 100
+"""Versions that others may put before us until we give up."""
+
+
+class Cutover:
+    """One table's cut-over. Used once."""
+
+    def __init__(self, session: Session, source: Source, importer: Importer, *, grace: float, watch: Watch) -> None:
+        self._session = session
+        self._source = source
+        self._importer = importer
+        self._grace = grace
+        self._watch = watch
+
+    def run(self) -> int:
+        """Take the table over; the version that did it. What others commit meanwhile is imported.
+
+        Safe to repeat after whatever ended it: our own version is found by its `txnId`. Raises `TxnLogImportError` if
+        others were faster every time, and what reading and importing raise.
+        """
+        importer = self._importer
+        self._watch(Progress(phase="adopting", version=importer.newest, done=0, total=0, writers=importer.writers))
+        for _ in range(ATTEMPTS):
+            # What came after the last look is read before the next version is claimed, and published after it: every
+            # moment spent in between is one in which somebody else may take it.
+            newest, listing = self.look()
+            importer.read(listing)
+            importer.refuse()
+            self._check_fence()
+            version = importer.newest + 1
+            if version > newest and not self._claim(version):
+                continue
+            claimed = time.monotonic()
+            importer.publish(listing)
+            importer.verify()
+            time.sleep(max(0.0, claimed + self._grace - time.monotonic()))
+            found = self._standing(version)
+            if found is not None:
+                actions = list(parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version))
+                importer.publish_adoption(
+                    version, actions, time_ms=_in_commit_ms(actions) or found.time_ms, file_ms=found.time_ms
+                )
+                return version
+        raise TxnLogImportError(
+            f"{self._source.location} could not be taken over: others were faster {ATTEMPTS} times in a row. What they "
+            "wrote is imported; stop them, then import again"
+        )
+
+    def look(self) -> tuple[int, LogListing]:
+        """The newest version, and the log without it where that is our own: it is not one to be imported."""
+        listing = self._source.list()
+        newest = listing.newest
+        return newest, until(listing, newest - 1) if newest > 0 and self._is_ours(newest) else listing
+
+    def _check_fence(self) -> None:
+        """Raise `TxnLogImportError` if the table is another lake's, unless that is to be passed over."""
+        survey = self._importer.survey
+        if survey.fenced_elsewhere() and not self._importer.was_claimed:
+            self._importer.force(
+                f"{self._source.location} has the writer fence of another lake: `deltalakedb release` there gives it up"
+            )
+
+    def _claim(self, version: int) -> bool:
+        """Put our version if it is absent; whether it may be there now."""
+        importer = self._importer
+        survey = importer.survey
+        assert survey.protocol is not None, "a table that was read has a protocol"
+        assert survey.metadata is not None, "and metadata"
+        taken = Taken(
+            name=importer.name,
+            version=version - 1,
+            time_ms=importer.time_ms(version - 1),
+            protocol=survey.protocol,
+            metadata=survey.metadata,
+        )
+        actions = adoption(
+            taken,
+            txn_id=importer.txn_id(version),
+            lake_id=self._session.lake.lake_id,
+            engine_info=self._session.engine_info,
+            now_ms=int(time.time() * 1000),
+        )
+        new = NewObject(log_path("", version), log_file(actions), _in_commit_ms(actions))
+        (put,) = self._source.store.put_if_absent([new])
+        if put is Put.EXISTS:
+            logger.info("somebody else wrote version %s of %s first", version, self._source.location)
+        return put is not Put.EXISTS
+
+    def _standing(self, version: int) -> Object | None:
+        """Our version as it lies there, if it does and nothing came after it; else what there is has to be looked at."""
+        found = self._source.store.get(log_path("", version))
+        if found is None or not self._is_ours(version, found) or self._source.list().newest > version:
+            logger.warning(
+                "version %s of %s did not stand: a writer that does not respect put-if-absent, or not the fence, is at "
+                "work there and should be stopped",
+                version,
+                self._source.location,
+            )
+            return None
+        return found
+
+    def _is_ours(self, version: int, found: Object | None = None) -> bool:
+        """Whether a version is the one by which this import takes the table over."""
+        if found is None:
+            found = self._source.store.get(log_path("", version))
+        if found is None:
+            return False
+        actions = parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version)
+        return any(_info(action).txn_id == self._importer.txn_id(version) for action in actions)
+
+
+class _Info(msgspec.Struct, rename={"in_commit_ms": "inCommitTimestamp", "txn_id": "txnId"}):
+    in_commit_ms: int | None = None
+    txn_id: str | None = None
+
+
+def _info(action: ImportedAction) -> _Info:
+    if action.kind != "commitInfo":
+        return _Info()
+    try:
+        return msgspec.json.decode(action.json, type=_Info)
+    except msgspec.ValidationError:
+        return _Info()
+
+
+def _in_commit_ms(actions: list[ImportedAction]) -> int | None:
+    return next((found.in_commit_ms for found in map(_info, actions) if found.in_commit_ms is not None), None)

@@ -1,0 +1,65 @@
+"""The table to be imported, where it lies: its log listed and read version by version."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from deltalakedb.deltalog.checkpoints import CheckpointReader
+from deltalakedb.deltalog.commits import read_commit
+from deltalakedb.deltalog.listing import LogListing, list_log
+from deltalakedb.errors import TxnLogImportError
+from deltalakedb.events import ImportedAction
+from deltalakedb.objectstore import ObjectStore, open_object_store
+from deltalakedb.storage_options import StorageOptions
+from deltalakedb.uri import DeltaTableUri, parse_uri
+
+from .plan import Kind, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An existing Delta table."""
+
+    location: str
+    """Its URI, in the one form that a lake knows tables by."""
+    store: ObjectStore
+
+    def list(self) -> LogListing:
+        """What its log has now."""
+        return list_log(self.store, "")
+
+    def actions(self, listing: LogListing, step: Step) -> Iterator[ImportedAction]:
+        """What the step imports. Raises `TxnLogDeltaLogError` naming version and file."""
+        if step.kind is not Kind.BASELINE:
+            yield from read_commit(self.store, listing.commits[step.version], step.version)
+            return
+        if step.version in listing.commits:
+            # A checkpoint has no commitInfo, and with it no in-commit timestamp.
+            commit = read_commit(self.store, listing.commits[step.version], step.version)
+            yield from (action for action in commit if action.kind == "commitInfo")
+        with CheckpointReader(self.store, listing.folder, listing.checkpoints[step.version][0]) as checkpoint:
+            yield from checkpoint.heading()
+            yield from checkpoint.files()
+
+
+def open_source(uri: str, storage: StorageOptions) -> Source:
+    """The table at a URI or in a directory. Raises `TxnLogUriError`, and `TxnLogImportError` where there is no log."""
+    parsed = parse_uri(uri)
+    if not isinstance(parsed, DeltaTableUri):
+        raise TxnLogImportError(
+            f"{uri} is no Delta table: it has no _delta_log. Give its directory, file:///<path> or s3://<bucket>/<path>"
+        )
+    location = _location(parsed.uri)
+    options = storage.values if location.startswith("s3:") else {}
+    return Source(location, open_object_store(location, options))
+
+
+def _location(uri: str) -> str:
+    """A table has one location, however its path is spelled."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        return uri.rstrip("/")
+    return f"file://{quote(posixpath.normpath(unquote(parts.path)))}"

@@ -1,0 +1,1 @@
+"""Delta tables that others wrote: imported, mirrored from SQL alone, and compared with what they were."""

@@ -1,0 +1,85 @@
+"""What every reader at hand gives of a table by its path, in a form that two tables are compared by."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import polars
+import pyarrow as pa
+
+from tests.services import duck
+
+Reader = Callable[[Path], "pa.Table"]
+
+
+def delta_rs(table: Path) -> pa.Table:
+    """Through DataFusion, which reads more than its pyarrow path does."""
+    builder = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(str(table)))
+    return pa.table(builder.execute("select * from t").read_all())
+
+
+def duckdb(table: Path) -> pa.Table:
+    """A connection of its own: an internal error makes one useless."""
+    with duck.connect("delta") as connection:
+        relation = connection.execute("SELECT * FROM delta_scan(?)", [str(table)])
+        names = [column[0] for column in relation.description or ()]
+        rows = relation.fetchall()
+    return pa.table({name: pa.array([repr(row[n]) for row in rows]) for n, name in enumerate(names)})
+
+
+def polars_scan(table: Path) -> pa.Table:
+    return polars.scan_delta(str(table)).collect().to_arrow()
+
+
+READERS: Mapping[str, Reader] = {"delta-rs": delta_rs, "duckdb": duckdb, "polars": polars_scan}
+"""Readers in this process, by name."""
+
+
+def digest(rows: pa.Table) -> str:
+    """Of rows in any order."""
+    lines = sorted(f"{_plain(row)!r}" for row in rows.to_pylist())
+    return f"{len(lines)} rows {hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"
+
+
+def differing(original: Path, copy: Path, readers: Mapping[str, Callable[[Path], str]]) -> list[str]:
+    """What a reader gives of the copy and not of the original, for every reader that reads the original."""
+    found = []
+    for name, read in readers.items():
+        try:
+            wanted = read(original)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            continue
+        try:
+            got = read(copy)
+        except Exception as error:
+            got = f"{type(error).__name__}: {str(error)[:300]}"
+        if got != wanted:
+            found.append(f"{name} gives {wanted} of the original and {got} of the copy")
+    return found
+
+
+def in_process() -> dict[str, Callable[[Path], str]]:
+    """The readers of this process, as digests."""
+
+    def through(read: Reader) -> Callable[[Path], str]:
+        return lambda table: digest(read(table))
+
+    return {name: through(read) for name, read in READERS.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value that is equal to itself, whatever it holds, and printed in one way."""
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    return value

@@ -1,0 +1,53 @@
+"""A lake on each kind of store for round trips: its log is a file, and nothing is mirrored by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+import deltalakedb
+from deltalakedb import Lake
+from tests.processes import Service
+from tests.services.run import Addresses
+
+STORES = ("sqlite", "postgres")
+
+
+@contextmanager
+def lake_on(store: str, folder: Path, servers: Addresses) -> Iterator[Lake]:
+    """A new lake on that kind of store, with its files in `folder`. On a server a committer runs beside it."""
+    if store == "postgres":
+        with _on_postgres(folder, servers.postgres()) as lake:
+            yield lake
+        return
+    with deltalakedb.connect(folder / "lake", mirror="off") as lake:
+        yield lake
+
+
+@contextmanager
+def _on_postgres(folder: Path, server: str) -> Iterator[Lake]:
+    name = f"golden_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    store = urlunsplit(urlsplit(server)._replace(path=f"/{name}", query="schema=lake"))
+    log, root = f"sqlite://{folder / 'log.db'}", (folder / "tables").as_uri()
+    environment = {"DELTALAKEDB_STORE": store, "DELTALAKEDB_LOG": log, "DELTALAKEDB_ROOT": root}
+    subprocess.run(
+        [sys.executable, "-m", "deltalakedb", "migrate"],
+        check=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+    )
+    committer = Service("committer", "run", environment=environment, log=folder / "committer.log")
+    with committer, deltalakedb.connect(store, mirror="off") as lake:
+        yield lake
