@@ -66,12 +66,12 @@ def compare(findings: Findings, about: str, sql: Mapping[str, Any], log: Mapping
 
 
 def compare_files(
-    findings: Findings, sql: Adds, log: Adds, *, root: TableRoot, statistics: meaning.Statistics, files: int = 0
+    findings: Findings, sql: Adds, log: Adds, *, root: TableRoot, statistics: meaning.Statistics | None, files: int = 0
 ) -> None:
     """Live files: which there are, and what each side says of them. `files`: how many there are, about.
 
     Paths are compared as Delta matches them. `dataChange` and fields that the protocol does not know are not compared: a
-    checkpoint does not have them.
+    checkpoint does not have them. Nor are statistics without `statistics`, which understand them.
     """
     slices = 1 + files // SLICE_FILES
 
@@ -92,7 +92,7 @@ def _slice(adds: Iterable[str], root: TableRoot, part: int, slices: int) -> Iter
             yield key, add
 
 
-def _compare_slice(findings: Findings, sql: _Keyed, log: _Keyed, statistics: meaning.Statistics) -> None:
+def _compare_slice(findings: Findings, sql: _Keyed, log: _Keyed, statistics: meaning.Statistics | None) -> None:
     there = {key: _as_written(add) for key, add in log()}
     only_sql: list[bytes] = []
     suspects: set[bytes] = set()
@@ -111,7 +111,7 @@ def _compare_slice(findings: Findings, sql: _Keyed, log: _Keyed, statistics: mea
 
 
 def _differing(
-    findings: Findings, sql: _Keyed, log: _Keyed, suspects: set[bytes], statistics: meaning.Statistics
+    findings: Findings, sql: _Keyed, log: _Keyed, suspects: set[bytes], statistics: meaning.Statistics | None
 ) -> list[bytes]:
     """Count what is said differently of the files `suspects`, which are on both sides; some of those that differ."""
     meant = {key: _as_meant(add, statistics) for key, add in log() if key in suspects}
@@ -134,7 +134,9 @@ def _few(keys: Iterable[bytes]) -> list[bytes]:
     return heapq.nsmallest(SHOWN, keys)
 
 
-def _show(findings: Findings, sql: _Keyed, log: _Keyed, keys: Iterable[bytes], statistics: meaning.Statistics) -> None:
+def _show(
+    findings: Findings, sql: _Keyed, log: _Keyed, keys: Iterable[bytes], statistics: meaning.Statistics | None
+) -> None:
     """Read the files `keys` once more, to tell them in full."""
     wanted = set(keys)
     if not wanted:
@@ -158,18 +160,18 @@ def _as_written(add: str) -> bytes:
     return blake2b(meaning.encoded(body), digest_size=16).digest()
 
 
-def _as_meant(add: str, statistics: meaning.Statistics) -> bytes:
+def _as_meant(add: str, statistics: meaning.Statistics | None) -> bytes:
     """What an add says: a short digest for each thing, one after another."""
     said = _said(add, statistics)
     return b"".join(blake2b(meaning.encoded(said[name]), digest_size=_DIGEST).digest() for name in _SAID)
 
 
-def _said(add: str, statistics: meaning.Statistics) -> dict[str, Any]:
+def _said(add: str, statistics: meaning.Statistics | None) -> dict[str, Any]:
     body = _decode(add)
     other = meaning.other_fields(body)
     return {
         "partitionValues": meaning.partition_values(body.get("partitionValues")),
-        "stats": statistics.normal(body.get("stats")),
+        "stats": None if statistics is None else statistics.normal(body.get("stats")),
         "deletionVector": meaning.deletion_vector(body.get("deletionVector")),
         **{name: other.get(name) for name in _OTHERS},
     }

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from deltalakedb.actions import AddFile, DeletionVector
 from deltalakedb.database import Pool
+from deltalakedb.deltalog.log import DeltaLog
 from deltalakedb.events import AppTransaction
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import NewObject, ObjectStore
@@ -83,6 +84,26 @@ def test_equal_then_behind_then_equal(lake: FilledLake, mirror: Mirror, pool: Po
     assert (behind.verdict, behind.sql_version, behind.log_version) == (Verdict.LAG, 4, 3)
     assert (cleaned.verdict, cleaned.log_version) == (Verdict.EQUAL, 4)
     assert [found.differences for found in (none, whole, behind, cleaned)] == [()] * 4
+
+
+def test_statistics_that_the_table_keeps_out_of_checkpoints_are_not_missed(
+    lake: FilledLake, mirror: Mirror, pool: Pool
+) -> None:
+    """Where a table wants checkpoints without statistics, a log that has none is as it should be."""
+    lake.commit(create("t", add("a"), checkpoint_writeStatsAsJson="false", checkpoint_writeStatsAsStruct="false"))
+    publish_all(mirror)
+    with pool.connection() as db:
+        checkpoint(db, Place(lake.objects, "t"), progress_of(pool, "t").table_id, 0)
+    without = differences(lake, pool)
+
+    assert "stats" not in json.loads(next(iter(live_adds(lake))))
+    assert without.verdict is Verdict.EQUAL
+
+
+def live_adds(lake: FilledLake) -> list[str]:
+    """The live files of `t` as its log has them."""
+    with DeltaLog(lake.objects, "t").state() as state:
+        return [action.json for action in state.files()]
 
 
 def test_other_bytes_of_the_same_meaning_are_equal(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:

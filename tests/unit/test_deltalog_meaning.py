@@ -104,6 +104,7 @@ def test_protocol_metadata_and_domains() -> None:
         meaning.metadata({"id": "x", "schemaString": '{ "a": 1 }', "name": None, "configuration": {}})
     )
     assert meaning.metadata({"id": "x"}) != meaning.metadata({"id": "x", "name": ""})
+    assert meaning.metadata({}) == meaning.metadata({"id": "", "schemaString": '{"fields":[],"type":"struct"}'})
     assert meaning.domain({"configuration": '{"a":1,"b":2}'}) == meaning.domain({"configuration": '{"b":2, "a":1}'})
     assert meaning.domain({"configuration": "a"}) != meaning.domain({"configuration": "b"})
 

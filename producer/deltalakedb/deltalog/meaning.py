@@ -20,6 +20,12 @@ from deltalakedb.delta_types import PHYSICAL_NAME
 _EXACT: Final = Context(prec=100_000)
 _LONG: Final = 10**40
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_METADATA: Final[Mapping[str, Any]] = {
+    "id": "",
+    "schemaString": '{"type":"struct","fields":[]}',
+    "partitionColumns": [],
+    "configuration": {},
+}
 
 encoded = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 """Equal values to equal bytes."""
@@ -66,10 +72,9 @@ def protocol(body: Mapping[str, Any]) -> Any:
 
 def metadata(body: Mapping[str, Any]) -> Any:
     """A `metaData`: the schema by what it says, defaults where nothing is said."""
-    found = {"partitionColumns": [], "configuration": {}, **normal(dict(body))}
+    found = {**_NO_METADATA, **normal(dict(body))}
     found["format"] = {"provider": "parquet", "options": {}, **found.get("format", {})}
-    if "schemaString" in found:
-        found["schemaString"] = _json_or_text(found["schemaString"])
+    found["schemaString"] = _json_or_text(found["schemaString"])
     return found
 
 
