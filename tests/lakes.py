@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltalakedb.actions import AddFile, RemoveFile
-from deltalakedb.codec import content_digest, decode, encode_chunk, encode_content, headers
+from deltalakedb.codec import content_digest, decode, encode, encode_chunk, encode_content, headers
 from deltalakedb.database import StoreAddress, open_database
 from deltalakedb.database.schema import migrate
 from deltalakedb.eventlog import Message, Stream, open_event_log
-from deltalakedb.events import Committed, Content, CreateTable, Envelope, Outcome, TableWork
+from deltalakedb.events import Committed, Content, Control, CreateTable, Envelope, LakeAction, Outcome, TableWork
 from deltalakedb.ids import new_txn_id
 from deltalakedb.objectstore import NewObject, ObjectStore, open_object_store
 from deltalakedb_committer.step import Committer
@@ -74,9 +74,26 @@ class FilledLake:
         assert outcome.committed is not None, outcome.rejected
         return outcome.committed
 
+    def act(self, action: str, **given: Any) -> None:
+        """One lake action (`table`, `target`, `parameters`). A rejection fails the test."""
+        control = Control(
+            control_id=new_txn_id(),
+            lake_id=self.lake_id,
+            client_id="test",
+            outcome_partition=0,
+            command=LakeAction(action=action, **given),
+        )
+        envelope = Envelope(
+            txn_id=control.control_id, digest=b"", lake_id=self.lake_id, root=self.root, client_id="test"
+        )
+        (outcome,) = self._decide([Message(encode(control), headers(envelope))])
+        assert outcome.committed is not None, outcome.rejected
+
     def decide(self, contents: Sequence[Content]) -> list[Outcome]:
         """One transaction for each of `contents`, in order; what became of them."""
-        messages = [self._message(content) for content in contents]
+        return self._decide([self._message(content) for content in contents])
+
+    def _decide(self, messages: Sequence[Message]) -> list[Outcome]:
         self._log.append(Stream.STAGED, messages).result()
         left = len(messages)
         while left:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deltalakedb.catalog import Catalog, MirrorProgress
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress
 from deltalakedb.database import Pool, StoreAddress, open_database
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import ObjectStore, open_object_store
-from deltalakedb_mirror_worker import status
 from deltalakedb_mirror_worker.render import render
 from deltalakedb_mirror_worker.step import Mirror, Progress
 from tests.lakes import FilledLake, local_root
@@ -74,7 +73,7 @@ def make_mirror(pool: Pool, root: Root) -> Iterator[MakeMirror]:
     """
     made: list[Mirror] = []
 
-    def make(threads: int = 4, target: str = status.IN_PLACE, **options: str) -> Mirror:
+    def make(threads: int = 4, target: str = IN_PLACE, **options: str) -> Mirror:
         mirror = Mirror(pool, lambda uri: root.open(uri, **options), target=target, threads=threads, max_pause=0.001)
         made.append(mirror)
         return mirror
@@ -107,7 +106,7 @@ def publish_all(mirror: Mirror) -> Progress:
             )
 
 
-def progress_of(pool: Pool, name: str, target: str = status.IN_PLACE) -> MirrorProgress:
+def progress_of(pool: Pool, name: str, target: str = IN_PLACE) -> MirrorProgress:
     """The status of the table of that name at a target."""
     with pool.connection() as db:
         return next(table for table in Catalog(db).progress(target) if table.name == name)

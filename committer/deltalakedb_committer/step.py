@@ -9,31 +9,21 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Self
 
-from deltalakedb.codec import decode
-from deltalakedb.errors import (
-    TxnLogDecodeError,
-    TxnLogHaltedError,
-)
+from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
-from deltalakedb.events import Control, ImportedVersion, StagedTransaction
+from deltalakedb.events import StagedTransaction
 
-from .decide import advance, decide, isolated
+from .applying import MAX_BATCH_BYTES, Applier, event_of
 from .decisions import Commit, Decision, Imported
 from .gathering import Gathering
-from .needs import Needs, StagedEvent, Undecodable, add_needs
+from .needs import StagedEvent
 from .outbox import Outbox
-from .rows import Batch, add_decision
-from .rules import rules
-from .state import State
 from .store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Bytes of records that one SQL transaction takes at most (a batch has at least one record)."""
 CLOCK_TOLERANCE_MS = 3_600_000
 """A record from further in the future than this means a wrong clock somewhere, not a slow one."""
 DRAIN_SECONDS = 5.0
@@ -58,30 +48,28 @@ class Committer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`."""
-        self._store = store
         self._log = log
         self._clock = clock
-        self._cursor = store.take_over(holder)
-        self._state = _load_state(store, self._cursor)
+        self._applier = Applier(store, store.take_over(holder))
         self._outbox = Outbox(log)
         self._pending: list[Record] = []
         self._gathering = Gathering(gather_seconds)
-        self._end = self._cursor.position
+        cursor = self.cursor
+        self._end = cursor.position
         self._end_asked = 0.0
-        self._verify_log()
-        self._outbox.publish(store.outbox(), self._cursor.position)
-        self._reader: LogReader = log.reader(Stream.STAGED, self._cursor.position)
+        self._verify_log(cursor)
+        self._outbox.publish(store.outbox(), cursor.position)
+        self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)
         logger.info(
             "took over the lake at position %s, commit %s",
-            self._cursor.position,
-            self._cursor.commit_seq,
-            extra={"epoch": self._cursor.epoch, "lake": self._state.lake.lake_id},
+            *(cursor.position, cursor.commit_seq),
+            extra={"epoch": cursor.epoch, "lake": self._applier.lake_id},
         )
 
     @property
     def cursor(self) -> Cursor:
         """Where this committer stands; equal to the stored row as long as it is not fenced."""
-        return self._cursor
+        return self._applier.cursor
 
     def step(self, limit: int, timeout: float) -> int:
         """Decide up to `limit` records, waiting up to `timeout` seconds for the first. The number decided; 0: none came.
@@ -93,19 +81,15 @@ class Committer:
         if not records:
             self._outbox.published_position()
             return 0
-        needs = Needs()
-        for event in events:
-            add_needs(needs, event)
-        self._store.load(needs, self._state)
-        batch = Batch()
-        lag = self._log_lag(records[-1])
-        for record, event in zip(records, events, strict=True):
-            decision = self._decide(record, event)
-            advance(self._state, decision)
-            add_decision(batch, decision, lag_events=lag, decided_ms=int(self._clock() * 1000))
-        self._state.forget()
-        self._write(records[-1], batch)
-        self._outbox.publish(batch.outbox, self._cursor.position)
+        batch = self._applier.apply(
+            records,
+            events,
+            published_position=self._outbox.published_position(),
+            lag_events=self._log_lag(records[-1]),
+            decided_ms=int(self._clock() * 1000),
+            before_write=self._pace,
+        )
+        self._outbox.publish(batch.outbox, self.cursor.position)
         return len(records)
 
     def __enter__(self) -> Self:
@@ -159,44 +143,15 @@ class Committer:
                 f"record {record.position} of the staged stream carries a time more than an hour ahead of this "
                 "machine's clock: set the clocks of the log's servers and of this machine right, then start again",
             )
-        try:
-            event = decode(record.value)
-        except TxnLogDecodeError as error:
-            return Undecodable.of(record, str(error))
-        if isinstance(event, StagedTransaction | Control | ImportedVersion):
-            return event
-        return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
+        return event_of(record)
 
-    def _decide(self, record: Record, event: StagedEvent) -> Decision:
-        try:
-            decision = decide(self._state, event, position=record.position, time_ms=record.time_ms)
-        except TxnLogHaltedError:
-            raise  # a rule set that only a newer release knows
-        except Exception as error:
-            # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
-            # meets it again. It becomes a recorded rejection and the record itself a dead letter.
-            logger.exception("record %s cannot be decided and is set aside", record.position)
-            decision = isolated(self._state, record, f"{type(error).__name__} while it was decided")
+    def _pace(self, decision: Decision) -> None:
+        """Times of commits rise by a millisecond at least, whatever the clock says: it must not be left behind."""
         commit = decision.decided if isinstance(decision, Imported) else decision
         if isinstance(commit, Commit):
             ahead = commit.time_ms - self._clock() * 1000 - PACE_MS
             if ahead > 0:
                 time.sleep(ahead / 1000)
-        return decision
-
-    def _write(self, last: Record, batch: Batch) -> None:
-        cursor = replace(
-            self._cursor,
-            position=last.next_position,
-            last_event_hash=hashlib.sha256(last.value).digest(),
-            commit_seq=self._state.commit_seq,
-            time_ms=self._state.time_ms,
-            next_table_no=self._state.next_table_no,
-            rule_set=self._state.rules.number,
-            published_position=max(self._cursor.published_position, self._outbox.published_position()),
-        )
-        self._store.write(self._cursor, batch, cursor)
-        self._cursor = cursor
 
     def _log_lag(self, last: Record) -> int:
         """About how many records wait behind this batch; the end of the log is asked for once a second."""
@@ -206,9 +161,8 @@ class Committer:
             self._end = self._log.end(Stream.STAGED)
         return max(0, self._end - last.next_position)
 
-    def _verify_log(self) -> None:
+    def _verify_log(self, cursor: Cursor) -> None:
         """Halt unless the log is the one that the cursor was written against, up to the record before it."""
-        cursor = self._cursor
         identity = self._log.identity(Stream.STAGED)
         if identity != cursor.stream_identity:
             raise TxnLogHaltedError(
@@ -240,15 +194,3 @@ class Committer:
 
 def _clients(events: Sequence[StagedEvent]) -> set[str]:
     return {event.envelope.client_id for event in events if isinstance(event, StagedTransaction)}
-
-
-def _load_state(store: SqlCommitStore, cursor: Cursor) -> State:
-    state = State(
-        lake=store.lake(),
-        rules=rules(cursor.rule_set),
-        commit_seq=cursor.commit_seq,
-        time_ms=cursor.time_ms,
-        next_table_no=cursor.next_table_no,
-    )
-    store.load_directory(state)
-    return state

@@ -26,7 +26,11 @@ from deltalakedb.verbs.options import (
     table_of,
 )
 
+from . import target_commands
+
 app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
+
+app.add_typer(target_commands.app, name="target")
 
 TargetOption = Annotated[str, typer.Option("--target", help="The mirror target.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

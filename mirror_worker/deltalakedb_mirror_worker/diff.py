@@ -14,6 +14,7 @@ from deltalakedb.actions import as_json
 from deltalakedb.catalog import Catalog, MirrorProgress, TableInfo, VersionActions, VersionRow
 from deltalakedb.database import Pool
 from deltalakedb.deltalog import meaning
+from deltalakedb.deltalog.checksums import contradictions
 from deltalakedb.deltalog.log import DeltaLog
 from deltalakedb.deltalog.state import LogState
 from deltalakedb.errors import TxnLogDeltaLogError
@@ -150,6 +151,8 @@ def _compare_state(findings: Findings, catalog: Catalog, table: TableInfo, log: 
         statistics=meaning.Statistics(table.metadata.schema_string) if _has_statistics(table) else None,
         files=table.live_files or 0,
     )
+    for told in contradictions(log, state):
+        findings.add("checksum", f"version {state.version}", None, told)
 
 
 def _has_statistics(table: TableInfo) -> bool:

@@ -37,7 +37,7 @@ class Difference:
     """One thing that SQL and the log do not agree on. What one side does not have at all is None there."""
 
     about: str
-    """file, protocol, metaData, txn, domainMetadata, history or log."""
+    """file, protocol, metaData, txn, domainMetadata, history, checksum or log."""
     name: str
     """Which one: a path, a field, an application, a domain, a version, a problem."""
     sql: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deltalakedb.catalog import IN_PLACE
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.settings import Settings
 
@@ -30,11 +31,12 @@ class Stepper:
         self._worker.close()
 
 
-def open_stepper(settings: Settings) -> Stepper:
-    """The stepper of an embedded lake.
+def open_stepper(settings: Settings, target: str = IN_PLACE) -> Stepper:
+    """The stepper of one target of an embedded lake.
 
-    Raises `TxnLogConfigError` for a lake on a server: its mirror is a service of its own.
+    Raises `TxnLogConfigError` for a lake on a server, whose mirror is a service of its own, `TxnLogMirrorError` if the
+    lake has no such target.
     """
     if settings.address.path is None:
         raise TxnLogConfigError("only an embedded lake is mirrored by its clients; run `deltalakedb mirror run`")
-    return Stepper(Worker(settings))
+    return Stepper(Worker(settings, target=target))

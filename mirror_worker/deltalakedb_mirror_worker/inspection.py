@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deltalakedb.database import Pool
+from deltalakedb.deltalog.last_checkpoint import named_version
 from deltalakedb.errors import TxnLogTableFencedError
-from deltalakedb.log_names import log_path
+from deltalakedb.log_names import LAST_CHECKPOINT, log_folder, log_path
 
 from .places import Place
 from .portions import read_portions
@@ -52,6 +53,13 @@ def foreign_version(place: Place, head: int) -> Finding | None:
         return None
     told = foreign_commit(f"{place.store.root}/{path}", there.data, "no version of this lake")
     return Finding(version=version, what="foreign", told=str(told))
+
+
+def named_checkpoint(place: Place) -> int:
+    """The version that `_last_checkpoint` names; -1: none that can be read."""
+    hint = place.store.get(log_folder(place.folder) + LAST_CHECKPOINT)
+    named = None if hint is None else named_version(hint.data)
+    return -1 if named is None else named
 
 
 def _narrow(place: Place, ours: Rendered) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from deltalakedb.catalog import Catalog, MirrorProgress
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogError, TxnLogTableFencedError
 
@@ -28,7 +28,7 @@ WINDOW = 1_024
 class Reconciler:
     """Goes over the tables of one target. Used by one thread."""
 
-    def __init__(self, pool: Pool, *, target: str = status.IN_PLACE) -> None:
+    def __init__(self, pool: Pool, *, target: str = IN_PLACE) -> None:
         self._pool = pool
         self._target = target
         self._reached: dict[int, int] = {}

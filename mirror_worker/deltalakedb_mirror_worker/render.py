@@ -43,18 +43,9 @@ def _version_1(version: VersionActions, removes: Iterable[RemoveFile], adds: Ite
     Actions that have a number in SQL stay in its order; txns and domains have none and are sorted here, because
     databases do not agree on the order of texts.
     """
-    yield _line("commitInfo", _commit_info(version.row))
-    yield from _actions(version, removes, adds)
-
-
-def _version_2(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
-    """A version that somebody else wrote: its `commitInfo` as it was found, if it had one; the rest as ours."""
-    if version.row.commit_info is not None:
-        yield _line("commitInfo", msgspec.Raw(version.row.commit_info))
-    yield from _actions(version, removes, adds)
-
-
-def _actions(version: VersionActions, removes: Iterable[RemoveFile], adds: Iterable[AddFile]) -> Iterator[bytes]:
+    info = _commit_info(version.row) if version.row.origin is None else _found_commit_info(version.row)
+    if info is not None:
+        yield _line("commitInfo", info)
     if version.protocol is not None:
         yield _line("protocol", as_json("protocol", version.protocol))
     if version.metadata is not None:
@@ -94,8 +85,34 @@ def _commit_info(row: VersionRow) -> dict[str, Any]:
     return info
 
 
+def _found_commit_info(row: VersionRow) -> dict[str, Any] | None:
+    """What somebody else said of the version, and nothing more; None: nothing."""
+    if row.commit_info is None:
+        return None
+    info: dict[str, Any] = {
+        "operation": row.operation,
+        "operationParameters": _raw(row.operation_parameters),
+        "readVersion": row.read_version,
+        "isolationLevel": row.isolation_level,
+        "isBlindAppend": row.is_blind_append,
+        "operationMetrics": _raw(row.operation_metrics),
+        "engineInfo": row.engine_info,
+        "txnId": row.txn_id,
+        "userMetadata": row.user_metadata,
+        "tags": _raw(row.tags),
+    }
+    # Its times are among the rest; with in-commit timestamps on, readers want commitInfo first, and it is.
+    return msgspec.json.decode(row.commit_info, type=dict[str, msgspec.Raw]) | {
+        name: value for name, value in info.items() if value is not None
+    }
+
+
 def _object(text: str | None) -> msgspec.Raw | None:
-    return None if text is None or text == "{}" else msgspec.Raw(text)
+    return None if text == "{}" else _raw(text)
+
+
+def _raw(text: str | None) -> msgspec.Raw | None:
+    return None if text is None else msgspec.Raw(text)
 
 
 def _line(kind: str, body: Any) -> bytes:
@@ -106,5 +123,5 @@ def _line(kind: str, body: Any) -> bytes:
     return line + b"\n"
 
 
-RENDERERS: dict[int, Renderer] = {1: _version_1, 2: _version_2}
+RENDERERS: dict[int, Renderer] = {1: _version_1}
 """Every renderer that was ever released, by number."""

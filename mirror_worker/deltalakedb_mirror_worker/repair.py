@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from deltalakedb.catalog import MirrorProgress
 from deltalakedb.database import Pool
-from deltalakedb.deltalog.last_checkpoint import named_version
 from deltalakedb.errors import TxnLogMirrorError
-from deltalakedb.log_names import LAST_CHECKPOINT, LogFile, commit_version, log_folder, log_path, parse_name
+from deltalakedb.log_names import LogFile, commit_version, log_folder, log_path, parse_name
 
-from .inspection import Finding, foreign_version, inspect
+from .inspection import Finding, foreign_version, inspect, named_checkpoint
 from .places import Place
 from .portions import publish_versions
 
@@ -65,7 +64,7 @@ def repair_table(pool: Pool, place: Place, table: MirrorProgress, target: str, *
     Raises `TxnLogMirrorError` if nothing was published there yet, and the errors of store and database.
     """
     status = table.status
-    if status is None or status.mirrored_version < status.publish_from:
+    if status is None or status.mirrored_version < status.first_kept:
         raise TxnLogMirrorError(
             f"nothing of table {table.name!r} was published on {target} yet: there is nothing to repair"
         )
@@ -96,9 +95,8 @@ def repair_table(pool: Pool, place: Place, table: MirrorProgress, target: str, *
 
 def _lost_checkpoint(place: Place) -> bool:
     """Whether `_last_checkpoint` names a checkpoint that is not there: some readers then read nothing at all."""
-    hint = place.store.get(log_folder(place.folder) + LAST_CHECKPOINT)
-    named = None if hint is None else named_version(hint.data)
-    if named is None:
+    named = named_checkpoint(place)
+    if named < 0:
         return False
     before = log_path(place.folder, named - 1) if named > 0 else ""
     for found in place.store.list(log_folder(place.folder), start_after=before):

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deltalakedb.catalog import Catalog, MirrorTarget
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorTarget
 from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogMirrorError
 
-IN_PLACE = "in-place"
-"""The target that every lake has, and its kind: the tables' own locations."""
 KINDS = (IN_PLACE, "copy", "replica")
 
 
@@ -62,17 +60,25 @@ def add_missing(db: Database, target: str, *, in_place: bool, now_ms: int) -> No
     In place it publishes from the first version that was not imported, elsewhere, where no dropped table is of use, from
     the oldest that can be reconstructed.
     """
-    ours = "v.commit_seq IS NOT NULL" if in_place else "t.state <> 'DROPPED'"
+    first, served = (
+        (
+            "(SELECT MIN(v.version) FROM dl_table_versions v WHERE v.table_no = t.table_no AND v.commit_seq IS NOT NULL)",
+            "",
+        )
+        if in_place
+        else ("t.first_version", "AND t.state <> 'DROPPED' AND h.version >= t.first_version")
+    )
     rows = db.query(
         f"""
-        SELECT t.table_no, MIN(v.version) FROM dl_tables t
-        JOIN dl_table_versions v ON v.table_no = t.table_no
+        SELECT t.table_no, {first} FROM dl_tables t
+        JOIN dl_table_heads h ON h.table_no = t.table_no
         LEFT JOIN dl_mirror_status s ON s.table_no = t.table_no AND s.target = ?
-        WHERE s.table_no IS NULL AND {ours}
-        GROUP BY t.table_no ORDER BY t.table_no
+        WHERE s.table_no IS NULL {served}
+        ORDER BY t.table_no
         """,
         (target,),
     )
+    rows = [(table_no, version) for table_no, version in rows if version is not None]
     if rows:
         db.execute_many(
             """

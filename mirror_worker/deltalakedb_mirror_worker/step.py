@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
-from deltalakedb.catalog import Catalog, MirrorProgress, Range, VersionActions
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, Range, VersionActions
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
 from deltalakedb.objectstore import ObjectStore
@@ -79,7 +79,7 @@ class Mirror:
         pool: Pool,
         open_objects: Callable[[str], ObjectStore],
         *,
-        target: str = status.IN_PLACE,
+        target: str = IN_PLACE,
         threads: int = 4,
         max_pause: float = MAX_PAUSE_SECONDS,
         secrets: Mapping[str, str] | None = None,
@@ -120,7 +120,7 @@ class Mirror:
                 target = status.find_target(catalog, self._target)
             places = Places(lake.root, self._open_objects, target=target.root)
             claim_root(places.root, lake.lake_id)
-            if target.kind != status.IN_PLACE:
+            if target.kind != IN_PLACE:
                 self._delivery = DELIVERIES[target.kind](self._pool, places)
             self._places = places
         return self._places

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from deltalakedb.catalog import IN_PLACE
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError
 
@@ -67,7 +68,7 @@ class Upkeep:
     """The thread. `published` is called by whoever publishes; the thread starts at the first call, and begins with what
     a mirror before this one may have left undone."""
 
-    def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = status.IN_PLACE) -> None:
+    def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = IN_PLACE) -> None:
         self._pool = pool
         self._open_places = places
         self._target = target

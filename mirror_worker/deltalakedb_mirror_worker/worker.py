@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deltalakedb.catalog import Catalog, LakeInfo, MirrorProgress
+from deltalakedb.catalog import IN_PLACE, Catalog, LakeInfo, MirrorProgress
 from deltalakedb.database import Pool, open_database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError
@@ -28,7 +28,7 @@ REMOTE_THREADS = 32
 class Worker:
     """A mirror of one target, its upkeep, and what they stand on. Used by one thread at a time."""
 
-    def __init__(self, settings: Settings, *, target: str = status.IN_PLACE) -> None:
+    def __init__(self, settings: Settings, *, target: str = IN_PLACE) -> None:
         """Raises `TxnLogConfigError` if there is no lake in the store or the settings name another root than its own,
         `TxnLogMirrorError` if it has no such target, `TxnLogHaltedError` if its SQL schema is not that of this release."""
         self.pool = Pool(lambda: open_database(settings.address, by_key=True))
@@ -51,7 +51,7 @@ class Worker:
         self.upkeep = Upkeep(self.pool, lambda: self.mirror.places, target=target)
         self._begun = False
         # Of its own for each target: a copy that takes its time must not keep a client from publishing what it committed.
-        suffix = "mirror" if target == status.IN_PLACE else f"mirror-{target}"
+        suffix = "mirror" if target == IN_PLACE else f"mirror-{target}"
         self.lock = StepLock(Path(f"{settings.address.path}.{suffix}.lock")) if settings.address.path else None
 
     def step(self, timeout: float) -> Progress | None:

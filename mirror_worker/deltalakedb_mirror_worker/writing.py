@@ -10,6 +10,7 @@ from deltalakedb.errors import TxnLogMirrorError, TxnLogTableFencedError
 from deltalakedb.log_names import log_folder
 
 from .checkpoint import checkpoint
+from .inspection import named_checkpoint
 from .places import Place
 from .portions import publish_versions
 from .publish import listed_version
@@ -38,7 +39,7 @@ def write_log(pool: Pool, table: TableInfo, place: Place) -> Written:
     Raises `TxnLogTableFencedError` if there is a log of somebody else's, `TxnLogMirrorError` for what cannot be written,
     and the errors of store and database. What is written until then is a valid beginning.
     """
-    if _location(place) == table.location:
+    if place.uri == table.location:
         raise TxnLogMirrorError(
             f"{table.location} is the table's own location, which `deltalakedb mirror run` serves: name another folder"
         )
@@ -47,13 +48,13 @@ def write_log(pool: Pool, table: TableInfo, place: Place) -> Written:
     _refuse_other_log(place, table, first)
     publish_versions(pool, place, table.table_no, [first])
     checkpoints = [first] if first > 0 else []
-    if first > 0:
+    if first > 0 and named_checkpoint(place) < first:
         _checkpoint(pool, place, table, first)
     publish_versions(pool, place, table.table_no, range(first + 1, table.version + 1))
     if table.version > first:
         _checkpoint(pool, place, table, table.version)
         checkpoints.append(table.version)
-    return Written(location=_location(place), first=first, last=table.version, checkpoints=tuple(checkpoints))
+    return Written(location=place.uri, first=first, last=table.version, checkpoints=tuple(checkpoints))
 
 
 def _refuse_other_log(place: Place, table: TableInfo, first: int) -> None:
@@ -63,7 +64,7 @@ def _refuse_other_log(place: Place, table: TableInfo, first: int) -> None:
     wrong = lowest if lowest not in (None, first) else beyond
     if wrong is not None:
         raise TxnLogTableFencedError(
-            f"{_location(place)} has a log with a version {wrong}, and {table.name!r} has the versions {first} to "
+            f"{place.uri} has a log with a version {wrong}, and {table.name!r} has the versions {first} to "
             f"{table.version}: it is not a copy of this table's log. Choose a folder without a _delta_log"
         )
 
@@ -75,7 +76,3 @@ def _checkpoint(pool: Pool, place: Place, table: TableInfo, version: int) -> Non
                 f"{place.store.root}/{log_folder(place.folder)} has another checkpoint than SQL gives for version "
                 f"{version}, or a _last_checkpoint that goes beyond it: it is not a copy of this table's log"
             )
-
-
-def _location(place: Place) -> str:
-    return f"{place.store.root}/{place.folder}" if place.folder else place.store.root

@@ -22,7 +22,7 @@ class CommitterStepper(Protocol):
 
 
 class MirrorStepper(Protocol):
-    """The mirror of an embedded lake. Thread-safe; not used across a fork."""
+    """The mirror of one target of an embedded lake. Thread-safe; not used across a fork."""
 
     def try_step(self) -> bool | None:
         """Publish what is missing; whether there is more to do, None if another process is at it right now."""
@@ -36,9 +36,9 @@ def open_committer(settings: Settings) -> CommitterStepper:
     return cast(CommitterStepper, _load("committer")(settings))
 
 
-def open_mirror(settings: Settings) -> MirrorStepper:
-    """The embedded mirror."""
-    return cast(MirrorStepper, _load("mirror")(settings))
+def open_mirror(settings: Settings, target: str) -> MirrorStepper:
+    """The embedded mirror of a target."""
+    return cast(MirrorStepper, _load("mirror")(settings, target))
 
 
 def _load(name: str) -> Any:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final
 
-from .catalog import Catalog, LakeInfo, TableInfo
+from .catalog import IN_PLACE, Catalog, LakeInfo, TableInfo
 from .database import Pool, open_database
 from .database.schema import verify_schema
 from .delta_types import StructType, parse_schema
@@ -65,7 +65,7 @@ class Session:
         self._claimed: set[str] = set()
         self._log: EventLog | None = None
         self._outcomes: Outcomes | None = None
-        self._mirror: MirrorStepper | None = None
+        self._mirrors: dict[str, MirrorStepper] = {}
         self.committer = _committer(settings)
         self.pool = Pool(lambda: open_database(settings.address))
         self._closed = False
@@ -151,14 +151,14 @@ class Session:
         while self.committer.try_step(STEP_EVENTS) and time.monotonic() < deadline:
             pass
 
-    def mirror(self) -> MirrorStepper | None:
-        """The mirror to run in this process; None where a service does it, or the settings say so."""
+    def mirror(self, target: str = IN_PLACE) -> MirrorStepper | None:
+        """The mirror of a target to run in this process; None where a service does it, or the settings say so."""
         if self.committer is None or self.settings.mirror == "off":
             return None
         with self._lock:
-            if self._mirror is None and not self._closed:
-                self._mirror = open_mirror(self.settings)
-            return self._mirror
+            if target not in self._mirrors and not self._closed:
+                self._mirrors[target] = open_mirror(self.settings, target)
+            return self._mirrors.get(target)
 
     def check_new_location(self, name: str, location: str) -> bool:
         """Before a create is published: the root is this lake's, and nobody's `_delta_log` is where the table goes.
@@ -187,7 +187,7 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-        for part in (self._outcomes, self._log, self.committer, self._mirror):
+        for part in (self._outcomes, self._log, self.committer, *self._mirrors.values()):
             if part is not None:
                 part.close()
         self.pool.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from .catalog import Catalog, MirrorProgress
+from .catalog import IN_PLACE, Catalog, MirrorProgress
 from .errors import (
     TxnLogError,
     TxnLogTableFencedError,
@@ -40,14 +40,14 @@ def wait_for_mirror(
     deadline = time.monotonic() + timeout
     pause = _LOOK_SECONDS[0]
     while True:
-        more = _publish(session)
+        more = [_publish(session, target) for target in active]
         with session.catalog() as catalog:
             behind = [(target, row) for target in active for row in _behind(catalog, target, wanted)]
         if not behind:
             return
         if time.monotonic() >= deadline:
             raise TxnLogTimeoutError(_missing(behind, wanted, timeout))
-        if not more:
+        if not any(more):
             time.sleep(pause)
             pause = min(pause * 1.5, _LOOK_SECONDS[1])
 
@@ -66,8 +66,8 @@ def _targets(catalog: Catalog, wanted: Sequence[str] | None) -> list[str]:
 def _behind(catalog: Catalog, target: str, wanted: dict[str, int]) -> list[MirrorProgress]:
     found = []
     for row in catalog.progress(target, behind=True):
-        if row.name not in wanted or row.state == "DROPPED":
-            continue
+        if row.name not in wanted or row.state == "DROPPED" or (target == IN_PLACE and row.state == "IMPORTING"):
+            continue  # a table that is being imported has its own log in its place, as its owner writes it
         if row.status is not None and row.status.state == "FENCED":
             raise TxnLogTableFencedError(
                 f"table {row.name!r} is fenced on {target}: {row.status.fenced_by or row.status.last_error}. It is "
@@ -78,10 +78,10 @@ def _behind(catalog: Catalog, target: str, wanted: dict[str, int]) -> list[Mirro
     return found
 
 
-def _publish(session: Session) -> bool:
+def _publish(session: Session, target: str) -> bool:
     """On an embedded lake, do what is waited for; whether that has more to do."""
-    mirror = session.mirror()
     try:
+        mirror = session.mirror(target)
         return mirror is not None and bool(mirror.try_step())
     except TxnLogTableFencedError:
         return False  # found again in the status, where all tables are

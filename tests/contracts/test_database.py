@@ -141,6 +141,24 @@ def test_upsert_from_rows(database: Database) -> None:
     assert database.query("SELECT name FROM things ORDER BY id") == [("name 0",), ("new",), ("more",)]
 
 
+def test_a_key_that_is_free_again_can_be_used(database: Database, address: StoreAddress) -> None:
+    """A row may take the key of one that went, in the same transaction or a later one, though a snapshot sees the old."""
+    database.insert("things", COLUMNS, rows(40))
+    with other_connection(address) as other, other.snapshot():
+        before = count(other)
+        for turn in range(3):
+            with database.transaction():
+                database.execute("DELETE FROM things WHERE id < ?", [20])
+                database.insert("things", COLUMNS, [(n, f"turn {turn}", None, None, None) for n in range(20)])
+            database.execute("DELETE FROM things WHERE id = ANY(?)", [[30, 31]])
+            database.execute("UPDATE things SET id = 30 WHERE id = 32")
+            database.execute_many("INSERT INTO things (id, name) VALUES (?, ?)", [(31, "a"), (32, "b")])
+        after = count(other)
+
+    assert (before, after, count(database)) == (40, 40, 40)
+    assert database.query("SELECT DISTINCT name FROM things WHERE id < 20") == [("turn 2",)]
+
+
 def test_execute_counts_rows(database: Database) -> None:
     """The number of rows touched, inside and outside a transaction; changed rows come back by RETURNING."""
     database.insert("things", COLUMNS, rows(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -128,6 +129,9 @@ def test_services_killed_under_load_and_read_by_spark_too(
     versions = [answer["versions"] for answer in answers if "versions" in answer]
     for table in TABLES:
         assert len({v[table] for v in versions}) == len(versions), "each transaction has a version of its own"
+    command = [sys.executable, "-m", "deltalakedb", "replay", "--output", "json"]
+    replayed = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert replayed.returncode == 0, f"the log decided again gives the same rows: {replayed.stdout}{replayed.stderr}"
 
 
 def read_by_everybody(

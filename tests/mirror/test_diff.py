@@ -209,6 +209,21 @@ def test_a_log_that_is_not_ours_or_not_readable_is_drift(lake: FilledLake, mirro
     assert all("CORRUPT" in str(one.log) for one in garbage.differences)
 
 
+def test_a_checksum_that_contradicts_its_log_is_drift(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
+    """Spark refuses such a version, kernels believe the schema in it: it is told, though the log itself is right."""
+    fill(lake)
+    publish_all(mirror)
+    path = log_path("t", 3).replace(".json", ".crc")
+    lake.objects.delete([path])
+    lake.objects.put_if_absent(
+        [NewObject(path, b'{"tableSizeBytes":5005,"numFiles":5,"numMetadata":1,"numProtocol":1}')]
+    )
+    found = differences(lake, pool)
+
+    assert found.counts == {"checksum": 1}
+    assert found.differences[0].log == "t/_delta_log/00000000000000000003.crc says numFiles 5, the log says 6"
+
+
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_the_verb_tells_by_its_exit_code(lake: FilledLake, mirror: Mirror, root: Root) -> None:
     """0 equal, 3 only behind, 2 as soon as one table differs; for people and as JSON, one table or all."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from typer.testing import CliRunner
 
+import deltalakedb
 from deltalakedb.database import Pool
-from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.errors import TxnLogMirrorError, TxnLogValidationError
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import NewObject, ObjectStore
+from deltalakedb.program import app
 from deltalakedb_mirror_worker import watermark
+from deltalakedb_mirror_worker.places import Places
 from deltalakedb_mirror_worker.reconcile import Reconciler
 from deltalakedb_mirror_worker.step import Mirror
 from tests.lakes import FilledLake, add, append, create, remove
@@ -31,9 +37,9 @@ def objects(root: Root, elsewhere: str) -> ObjectStore:
     return root.open(elsewhere)
 
 
-def add_target(pool: Pool, kind: str, root: str) -> None:
-    with pool.connection() as db, db.transaction():
-        db.execute("INSERT INTO dl_mirror_targets VALUES (?, ?, ?, 'ACTIVE', 0)", (kind, kind, root))
+def add_target(lake: FilledLake, kind: str, root: str) -> None:
+    """A target with the name of its kind."""
+    lake.act("target-add", target=kind, parameters={"kind": kind, "root": root})
 
 
 def bring(lake: FilledLake, objects: ObjectStore, path: str) -> None:
@@ -54,7 +60,7 @@ def test_a_copy_has_every_table_with_its_files(
 ) -> None:
     """Readers find the same rows at the other root, at every version; the lake's own tables are not published by it."""
     expected = fill(lake)
-    add_target(pool, "copy", elsewhere)
+    add_target(lake, "copy", elsewhere)
     mirror = make_mirror(target="copy")
     progress = publish_all(mirror)
     with pool.connection() as db:
@@ -80,7 +86,7 @@ def test_a_copy_takes_what_vacuum_has_left(
     lake.commit(append("t", lake.write("t", "kept.parquet", rows(2))))
     lake.commit(remove("t", gone))
     lake.objects.delete(["t/gone.parquet"])
-    add_target(pool, "copy", elsewhere)
+    add_target(lake, "copy", elsewhere)
     mirror = make_mirror(target="copy")
     publish_all(mirror)
     there = rows_at(f"{elsewhere}/t", root)
@@ -102,7 +108,7 @@ def test_a_replica_waits_for_its_files(
     lake.commit(create("t", lake.write("t", "0.parquet", rows(0))), create("u"))
     lake.commit(append("t", lake.write("t", "1.parquet", rows(1))))
     lake.commit(append("t", lake.write("t", "2.parquet", rows(2))))
-    add_target(pool, "replica", elsewhere)
+    add_target(lake, "replica", elsewhere)
     mirror = make_mirror(target="replica")
     bring(lake, objects, "t/0.parquet")
     bring(lake, objects, "t/2.parquet")
@@ -134,7 +140,7 @@ def test_a_replica_does_not_wait_for_what_vacuum_took(
     gone, kept = lake.write("t", "gone.parquet", rows(1)), lake.write("t", "kept.parquet", rows(2))
     lake.commit(create("t", gone, kept, deletedFileRetentionDuration="interval 0 seconds"))
     lake.commit(remove("t", gone))
-    add_target(pool, "replica", elsewhere)
+    add_target(lake, "replica", elsewhere)
     bring(lake, objects, "t/kept.parquet")
     mirror = make_mirror(target="replica")
     publish_all(mirror)
@@ -147,7 +153,7 @@ def test_targets_do_not_wait_for_each_other(
 ) -> None:
     """Each target has its own status: a fence at one is none at the other, and a paused one does nothing."""
     lake.commit(create("t", lake.write("t", "0.parquet", rows(0))))
-    add_target(pool, "copy", elsewhere)
+    add_target(lake, "copy", elsewhere)
     copy = make_mirror(target="copy")
     publish_all(copy)
     objects.put_if_absent([NewObject(log_path("t", 1), b'{"commitInfo":{"txnId":"theirs"}}\n')])
@@ -155,8 +161,7 @@ def test_targets_do_not_wait_for_each_other(
     publish_all(copy)
     publish_all(mirror)
     here, there = progress_of(pool, "t").status, progress_of(pool, "t", "copy").status
-    with pool.connection() as db:
-        db.execute("UPDATE dl_mirror_targets SET state = 'PAUSED' WHERE target = 'copy'")
+    lake.act("target-pause", target="copy")
     objects.delete([log_path("t", 1)])
     paused = (copy.step().published, Reconciler(pool, target="copy").round(copy.places))
 
@@ -168,11 +173,45 @@ def test_targets_do_not_wait_for_each_other(
 
 
 @pytest.mark.parametrize("below", ["", "/within"])
-def test_a_target_keeps_out_of_the_lakes_own_root(
-    lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, below: str
-) -> None:
+def test_a_target_keeps_out_of_the_lakes_own_root(root: Root, below: str) -> None:
     """Its files would be taken for tables, or overwrite their logs."""
-    add_target(pool, "copy", f"{root.uri}{below}")
-
     with pytest.raises(TxnLogMirrorError, match="overlap"):
-        make_mirror(target="copy").step()
+        Places(root.uri, root.open, target=f"{root.uri}{below}")
+
+
+def test_the_verbs_and_a_client_serve_an_embedded_lake(tmp_path: Path) -> None:
+    """Targets come, pause, go on and go by their verbs. A commit by itself publishes at the tables' own places only; a
+    client that waits for a target runs its mirror, as nobody else would."""
+    copied = tmp_path / "copied"
+    verb = ["mirror", "target"]
+    where = ["--store", str(tmp_path / "lake")]
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, [*verb, *arguments, *where])
+        assert result.exit_code == 0, result.stderr
+        return result.stdout
+
+    with deltalakedb.connect(tmp_path / "lake") as lake:
+        lake.append("t", rows(1, 2))
+        told = run("add", "backup", "--root", str(copied))
+        lake.append("t", rows(3))
+        before = copied.exists()
+        lake.sync("t", targets="backup", timeout=30)
+        run("pause", "backup")
+        lake.append("t", rows(4))
+        lake.sync("t", timeout=30)
+        with pytest.raises(TxnLogValidationError, match="'backup' is paused"):
+            lake.sync("t", targets="backup")
+        paused = DeltaTable(str(copied / "t")).version()
+        run("resume", "backup")
+        lake.sync(timeout=30)
+        listed = run("list")
+        run("remove", "backup")
+        left = json.loads(run("list", "--output", "json"))
+
+    assert told == f"target backup: copy at {copied.as_uri()}; `deltalakedb mirror run --target backup` serves it\n"
+    assert not before
+    assert paused == 1
+    assert DeltaTable(str(copied / "t")).to_pyarrow_table().num_rows == 4
+    assert listed.splitlines()[1].split()[:6] == ["backup", "copy", "ACTIVE", "1", "0", "0"]
+    assert [line["target"] for line in left] == ["in-place"]

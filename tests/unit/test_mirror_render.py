@@ -177,19 +177,20 @@ def test_every_line_is_one_json_object_with_one_key() -> None:
 
     assert lines[-1] == b""
     assert all(len(line) == 1 for line in parsed)
-    assert sorted(RENDERERS) == [1, 2]
+    assert sorted(RENDERERS) == [1]
 
 
 def test_a_version_of_others_keeps_its_commit_info() -> None:
-    """Renderer 2 gives back the commitInfo that was found, with whatever it says, or none where there was none."""
-    found = '{"timestamp":1.5,"operationParameters":{"mode":1},"inCommitTimestamp":7,"txnId":null}'
-    theirs = render(replace(EVERYTHING, row=replace(ROW, render_version=2, commit_info=found)))
-    without = render(replace(EVERYTHING, row=replace(ROW, render_version=2, commit_info=None)))
-    first, rest = render(EVERYTHING).split(b"\n", 1)
+    """An imported version says of itself what it said, and nothing more; or nothing, where there was nothing."""
+    bare: dict[str, Any] = dict.fromkeys(("txn_id", "operation", "read_version", "isolation_level", "is_blind_append"))
+    bare |= dict.fromkeys(("user_metadata", "engine_info", "tags", "operation_metrics"))
+    told = {"origin": "IMPORTED", "operation_parameters": "{}", "commit_info": '{"timestamp":1.5,"txnId":null}', **bare}
+    theirs = render(replace(EVERYTHING, row=replace(ROW, **told)))
+    silent = render(replace(EVERYTHING, row=replace(ROW, **(told | {"commit_info": None}))))
+    _, rest = render(EVERYTHING).split(b"\n", 1)
 
-    assert theirs == b'{"commitInfo":' + found.encode() + b"}\n" + rest
-    assert without == rest
-    assert first.startswith(b'{"commitInfo":')
+    assert theirs == b'{"commitInfo":{"timestamp":1.5,"txnId":null,"operationParameters":{}}}\n' + rest
+    assert silent == rest
 
 
 def test_commits_without_an_id_are_compared_by_what_they_say() -> None:

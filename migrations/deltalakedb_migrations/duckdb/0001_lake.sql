@@ -306,7 +306,7 @@ CREATE TABLE dl_staged_chunks (
 
 -- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
 CREATE TABLE dl_imports (
-    table_no            BIGINT PRIMARY KEY,
+    table_no            BIGINT NOT NULL,
     version             BIGINT NOT NULL,
     chunks              INTEGER NOT NULL,           -- that have come
     chunk_count         INTEGER NOT NULL,

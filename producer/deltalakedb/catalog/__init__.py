@@ -6,6 +6,7 @@ from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
 from .imports import ImportedTable
 from .values import (
+    IN_PLACE,
     CommitPoint,
     LakeInfo,
     MirrorProgress,
@@ -20,6 +21,7 @@ from .versions import Range
 
 __all__ = [
     "FILE_COLUMNS",
+    "IN_PLACE",
     "TOMBSTONE_COLUMNS",
     "Catalog",
     "CommitPoint",

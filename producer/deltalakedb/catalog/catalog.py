@@ -49,7 +49,7 @@ _NEWEST = (
 )
 _OLDER = (
     _SELECT.format(counts="NULL, NULL")
-    + "JOIN dl_table_versions v ON v.table_no = t.table_no AND v.version = {version} "
+    + "JOIN dl_table_versions v ON v.table_no = t.table_no AND v.version = {version} AND v.version >= t.first_version "
     + "JOIN dl_metadata_updates m ON m.table_no = t.table_no AND m.version = "
     + "(SELECT max(x.version) FROM dl_metadata_updates x WHERE x.table_no = t.table_no AND x.version <= v.version) "
     + "JOIN dl_protocol_updates p ON p.table_no = t.table_no AND p.version = "
@@ -63,6 +63,12 @@ _AT_COMMIT = _OLDER.format(
 _THERE_AT = "COALESCE(t.created_seq, 0) <= ? AND (t.dropped_seq IS NULL OR t.dropped_seq > ?)"
 _IN_USE = "t.state <> 'DROPPED'"
 _AT_VERSION = _OLDER.format(version="?")
+# Every version of a commit has its time, so that this is the newest commit too; imported versions have only a time.
+_AT_TIME = _OLDER.format(
+    version="(SELECT x.version FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.version >= t.first_version "
+    "AND x.time_ms <= ? ORDER BY x.version DESC LIMIT 1)"
+)
+_THERE_THEN = "(t.state <> 'DROPPED' OR (SELECT c.time_ms FROM dl_commits c WHERE c.commit_seq = t.dropped_seq) > ?)"
 
 # The newest row of each app or domain, by index probes only, however many versions carry one.
 _IN_FORCE = """
@@ -164,19 +170,16 @@ class Catalog:
     ) -> TableInfo:
         """The table of that name or id: as it is now, at a commit of the lake, at a version, or at a time.
 
-        A time means the newest commit of the lake that is not after it. Raises `TxnLogTableNotFoundError` if there is
+        A time means the newest version that is not after it. Raises `TxnLogTableNotFoundError` if there is
         no such table (at that commit), `TxnLogValidationError`, naming what there is, for a version or time that the
-        table does not have. A time, and the wording of an error, take a second statement.
+        table does not have. The wording of an error takes a second statement.
         """
         which, key = ("t.table_id = ?", table_id) if table_id is not None else ("t.name = ?", name)
-        if timestamp_ms is not None:
-            at = self._database.query(
-                "SELECT commit_seq FROM dl_commits WHERE time_ms <= ? ORDER BY time_ms DESC, commit_seq DESC LIMIT 1",
-                [timestamp_ms],
-            )
-            commit_seq = at[0][0] if at else 0
         if version is not None:
             statement, parameters = f"{_AT_VERSION} WHERE {which} AND {_IN_USE}", [version, key]
+        elif timestamp_ms is not None:
+            statement = f"{_AT_TIME} WHERE {which} AND {_THERE_THEN}"
+            parameters = [timestamp_ms, key, timestamp_ms]
         elif commit_seq is not None:
             statement = f"{_AT_COMMIT} WHERE {which} AND {_THERE_AT}"
             parameters = [commit_seq, key, commit_seq, commit_seq]
@@ -302,7 +305,8 @@ class Catalog:
         """The error for a table that was not found the way it was asked for."""
         found = self._database.query(
             "SELECT t.name, t.created_seq, t.dropped_seq, min(v.version), max(v.version), min(v.time_ms) "
-            f"FROM dl_tables t JOIN dl_table_versions v ON v.table_no = t.table_no WHERE {which} "
+            "FROM dl_tables t JOIN dl_table_versions v ON v.table_no = t.table_no AND v.version >= t.first_version "
+            f"WHERE {which} "
             "GROUP BY t.table_no, t.name, t.created_seq, t.dropped_seq ORDER BY t.table_no DESC LIMIT 1",
             [key],
         )

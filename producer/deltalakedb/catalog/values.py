@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deltalakedb.actions import (
     AddFile,
@@ -15,6 +15,9 @@ from deltalakedb.actions import (
     RemoveFile,
     SetTransaction,
 )
+
+IN_PLACE: Final = "in-place"
+"""The mirror target that every lake has, and its kind: the tables' own locations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

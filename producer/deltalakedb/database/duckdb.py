@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import duckdb
@@ -25,11 +25,12 @@ from deltalakedb.errors import (
     TxnLogStoreInUseError,
 )
 
-from .arrow import batches_of
 from .port import Row
 from .subset import LIST, VALUE, Columns, Statement, translated
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another thread's transaction."""
@@ -56,6 +57,13 @@ _READ = "BEGIN TRANSACTION READ ONLY"
 _READS = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 _ROWS = "dl_inserted_rows"
 _LOCKED = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|$)", re.DOTALL)
+
+
+class _Stream:
+    """What a statement under way has yet to give."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self.batches = batches
 
 
 class _Instance:
@@ -114,15 +122,19 @@ class DuckdbDatabase:
         """Rows in batches. Raises `TxnLogDatabaseError`."""
         self._require_block()
         with self._errors("a query failed"):
-            stream = self._stream = _Stream(self._run(sql, parameters))
-            while rows := stream.fetch(batch):
-                yield rows
+            running = self._run(sql, parameters)
+            yield from self._streamed(iter(functools.partial(running.fetchmany, batch), []))
 
     def stream_arrow(
         self, sql: str, parameters: Sequence[Any] = (), *, schema: pa.Schema, batch: int = 10_000
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in Arrow batches. Raises `TxnLogDatabaseError`."""
-        yield from batches_of(self.stream(sql, parameters, batch=batch), schema)
+        """Rows in Arrow batches, as the engine makes them. Raises `TxnLogDatabaseError`."""
+        self._require_block()
+        with self._errors("a query failed"):
+            reader = self._run(sql, parameters).to_arrow_reader(batch)
+            for found in self._streamed(iter(reader)):
+                arrays = [array.cast(field.type) for array, field in zip(found.columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it touched. Raises `TxnLogDatabaseError`."""
@@ -262,11 +274,21 @@ class DuckdbDatabase:
             logger.warning("a ROLLBACK failed; the connection is closed instead", exc_info=True)
             self.close()
 
+    def _streamed(self, batches: Iterator[_T]) -> Iterator[_T]:
+        """Batches of the statement under way, until the next one takes the connection from it."""
+        stream = self._stream = _Stream(batches)
+        try:
+            while (batch := next(stream.batches, None)) is not None:
+                yield batch
+        finally:
+            if self._stream is stream:
+                self._stream = None
+
     def _end_stream(self) -> None:
-        """Keep what a stream has not given yet: the next statement takes the connection from it."""
+        """What a stream has not given yet is fetched now."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            stream.keep()
+            stream.batches = iter(list(stream.batches))
 
     def _check_usable(self) -> None:
         if not self.alive:
@@ -283,7 +305,7 @@ class DuckdbDatabase:
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException) as error:
             self._failed = self._in_block
             locked = _LOCKED.search(str(error))
             if locked is not None:
@@ -292,7 +314,7 @@ class DuckdbDatabase:
             self._breaks(error)
             raise _error(what, error) from error
 
-    def _breaks(self, error: duckdb.Error) -> bool:
+    def _breaks(self, error: Exception) -> bool:
         """Whether the error ends the instance, for all of its connections."""
         if not isinstance(error, duckdb.FatalException | duckdb.InternalException):
             return False
@@ -301,23 +323,6 @@ class DuckdbDatabase:
             del _instances[self._path]
         self.close()
         return True
-
-
-class _Stream:
-    """Rows of a statement under way."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        self._kept: Iterator[Row] | None = None
-
-    def fetch(self, size: int) -> list[Row]:
-        if self._kept is None:
-            return self._connection.fetchmany(size)
-        return list(itertools.islice(self._kept, size))
-
-    def keep(self) -> None:
-        if self._kept is None:
-            self._kept = iter(self._connection.fetchall())
 
 
 def _in_use(path: str, by: str) -> TxnLogStoreInUseError:
@@ -331,7 +336,7 @@ def _nested() -> TxnLogDatabaseError:
     return TxnLogDatabaseError("a transaction is under way on this connection already")
 
 
-def _error(what: str, error: duckdb.Error) -> TxnLogDatabaseError:
+def _error(what: str, error: Exception) -> TxnLogDatabaseError:
     text = f"{what}: {error}"
     if isinstance(error, duckdb.CatalogException) and "Table with name dl_" in text:
         text += " (the store is not of this release: run `deltalakedb migrate`)"

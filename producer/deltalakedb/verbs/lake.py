@@ -10,16 +10,13 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deltalakedb.catalog import Catalog, MirrorProgress, TableInfo
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, TableInfo
 from deltalakedb.database import Database, open_database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.settings import Settings
 
 from .options import ConfigOption, Output, OutputOption, StoreOption, aligned, as_json, settings_of
-
-TARGET = "in-place"
-"""The mirror target that readers by path look at: the tables' own locations."""
 
 
 class TableLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +130,7 @@ def reading(settings: Settings) -> Iterator[Database]:
 
 def _lines(database: Database) -> list[TableLine]:
     catalog = Catalog(database)
-    progress = {table.table_no: table for table in catalog.progress(TARGET)}
+    progress = {table.table_no: table for table in catalog.progress(IN_PLACE)}
     return [_line(table, progress[table.table_no]) for table in catalog.tables()]
 
 
@@ -152,7 +149,7 @@ def _line(table: TableInfo, progress: MirrorProgress) -> TableLine:
 def _table(database: Database, name: str) -> TableDetails:
     catalog = Catalog(database)
     table = catalog.table(name)
-    progress = next(row for row in catalog.progress(TARGET) if row.table_no == table.table_no)
+    progress = next(row for row in catalog.progress(IN_PLACE) if row.table_no == table.table_no)
     schema = msgspec.json.decode(table.metadata.schema_string)
     protocol = table.protocol
     return TableDetails(

@@ -42,20 +42,22 @@ def settings_of(ctx: typer.Context, **given: Any) -> Settings:
     return settings
 
 
-def table_of(ctx: typer.Context, table: str, *, store: str | None, config: Path | None) -> tuple[Settings, str]:
+def table_of(ctx: typer.Context, table: str, *, store: str | None, **given: Any) -> tuple[Settings, str]:
     """The lake and the name of a table that is given by its URI, or by its name in the lake of `store`.
+
+    `given` are further settings.
 
     Raises `TxnLogConfigError` for a URI that names no table of a lake.
     """
     if is_table_name(table):
-        return settings_of(ctx, store=store, config=config), table
+        return settings_of(ctx, store=store, **given), table
     parsed = parse_uri(table)
     if not isinstance(parsed, StoreUri) or parsed.table is None:
         raise TxnLogConfigError(
             "a table of a lake is meant: its URI (deltasql://postgres/<db>/<schema>/<table>, "
             "deltasql://sqlite//<path>/lake.db?table=<table>), or its name, and --store for the lake"
         )
-    return settings_of(ctx, store=lake_uri(parsed.address), config=config), parsed.table
+    return settings_of(ctx, store=lake_uri(parsed.address), **given), parsed.table
 
 
 def as_json(result: Any) -> str:

@@ -1,0 +1,128 @@
+"""Events become rows: what they need is loaded, they are decided in log order, and all of it is written at once.
+
+The part of the committer's step that a replay has in common with it: nothing is read from the log here and nobody is
+told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from deltalakedb.codec import decode
+from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
+from deltalakedb.eventlog import Record
+from deltalakedb.events import Control, ImportedVersion, StagedTransaction
+
+from .decide import advance, decide, isolated
+from .decisions import Decision
+from .needs import Needs, StagedEvent, Undecodable, add_needs
+from .rows import Batch, add_decision
+from .rules import rules
+from .state import State
+from .store import Cursor, SqlCommitStore
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Bytes of records that one SQL transaction takes at most (a batch has at least one record)."""
+
+
+def event_of(record: Record) -> StagedEvent:
+    """What a record of the staged stream says."""
+    try:
+        event = decode(record.value)
+    except TxnLogDecodeError as error:
+        return Undecodable.of(record, str(error))
+    if isinstance(event, StagedTransaction | Control | ImportedVersion):
+        return event
+    return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
+
+
+class Applier:
+    """Applies batches to a store, from a cursor on. After an error it is of no more use."""
+
+    def __init__(self, store: SqlCommitStore, cursor: Cursor) -> None:
+        self._store = store
+        self._cursor = cursor
+        self._state = _load_state(store, cursor)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where it stands; equal to the stored row as long as nobody else writes."""
+        return self._cursor
+
+    @property
+    def lake_id(self) -> str:
+        """The lake's id."""
+        return self._state.lake.lake_id
+
+    def apply(
+        self,
+        records: Sequence[Record],
+        events: Sequence[StagedEvent],
+        *,
+        published_position: int,
+        lag_events: int = 0,
+        decided_ms: int | None = None,
+        before_write: Callable[[Decision], None] | None = None,
+    ) -> Batch:
+        """Decide `events`, which `records` carry, and write what comes of them; the batch, with what is to be told.
+
+        `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes.
+        `before_write` sees each decision and may wait. Raises the errors of the store, `TxnLogFencedError` if another
+        committer took over, and `TxnLogHaltedError` for a rule set that only a newer release knows.
+        """
+        needs = Needs()
+        for event in events:
+            add_needs(needs, event)
+        self._store.load(needs, self._state)
+        batch = Batch()
+        for record, event in zip(records, events, strict=True):
+            decision = self._decide(record, event)
+            if before_write is not None:
+                before_write(decision)
+            advance(self._state, decision)
+            add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
+        self._state.forget()
+        self._write(records[-1], batch, published_position)
+        return batch
+
+    def _decide(self, record: Record, event: StagedEvent) -> Decision:
+        try:
+            return decide(self._state, event, position=record.position, time_ms=record.time_ms)
+        except TxnLogHaltedError:
+            raise  # a rule set that only a newer release knows
+        except Exception as error:
+            # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
+            # meets it again. It becomes a recorded rejection and the record itself a dead letter.
+            logger.exception("record %s cannot be decided and is set aside", record.position)
+            return isolated(self._state, record, f"{type(error).__name__} while it was decided")
+
+    def _write(self, last: Record, batch: Batch, published_position: int) -> None:
+        cursor = replace(
+            self._cursor,
+            position=last.next_position,
+            last_event_hash=hashlib.sha256(last.value).digest(),
+            commit_seq=self._state.commit_seq,
+            time_ms=self._state.time_ms,
+            next_table_no=self._state.next_table_no,
+            rule_set=self._state.rules.number,
+            published_position=max(self._cursor.published_position, published_position),
+        )
+        self._store.write(self._cursor, batch, cursor)
+        self._cursor = cursor
+
+
+def _load_state(store: SqlCommitStore, cursor: Cursor) -> State:
+    state = State(
+        lake=store.lake(),
+        rules=rules(cursor.rule_set),
+        commit_seq=cursor.commit_seq,
+        time_ms=cursor.time_ms,
+        next_table_no=cursor.next_table_no,
+    )
+    store.load_directory(state)
+    return state

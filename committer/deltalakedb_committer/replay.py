@@ -1,0 +1,184 @@
+"""Decides the whole log again, into a store of its own, and compares every row with the lake's.
+
+That they are equal shows three things at once: the log is all there, decisions depend on nothing else, and nobody
+changed the store behind the committer's back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from deltalakedb.database import Database
+from deltalakedb.database.schema import migrate
+from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
+from deltalakedb.eventlog import EventLog, Record, Stream
+
+from .applying import MAX_BATCH_BYTES, Applier, event_of
+from .digests import Digest, digests
+from .store import Cursor, SqlCommitStore
+
+READ_RECORDS = 500
+READ_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedTable:
+    """One table of both stores."""
+
+    name: str
+    rows: int
+    """In the lake's store."""
+    replayed_rows: int
+    equal: bool
+    """Whether all their rows are the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a replay found."""
+
+    lake_id: str
+    position: int
+    """Up to which the log was applied: where the lake's committer stood when the replay began."""
+    commit_seq: int
+    records: int
+    """Applied by this replay."""
+    seconds: float
+    tables: tuple[ComparedTable, ...]
+    equal: bool
+    """Whether every row of every table is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lake:
+    """The lake's store, as it was at one moment."""
+
+    lake_id: str
+    root: str
+    log_address: str
+    created_ms: int
+    fence: bool
+    cursor: Cursor
+    tables: dict[str, Digest]
+
+
+def replay(
+    live: Database, log: EventLog, into: Database, *, on_progress: Callable[[int, int], None] | None = None
+) -> Replayed:
+    """Apply the log to `into`, up to where `live` stands now, and compare them. `live` is only read.
+
+    `into` is empty, or holds a backup of the lake, from whose position the log is applied. `on_progress` gets the
+    position reached and the one to reach. Raises `TxnLogConfigError` if `into` holds another lake or is ahead,
+    `TxnLogHaltedError` (`LOG_RECREATED`, `LOG_TRUNCATED`) if the log is not the lake's or has not all of it any more.
+    """
+    began = time.monotonic()
+    with live.snapshot():
+        lake = _read(live)
+    if log.identity(Stream.STAGED) != lake.cursor.stream_identity:
+        raise TxnLogHaltedError(
+            "LOG_RECREATED",
+            f"the staged stream of {log.address} is not the one that the lake was decided from: it was deleted and made "
+            "again. Restore the log",
+        )
+    store = _store(into, lake, log)
+    applier = Applier(store, store.take_over("replay"))
+    end = lake.cursor.position
+    records = 0
+    for part in _parts(log, applier.cursor.position, end):
+        events = [event_of(record) for record in part]
+        applier.apply(part, events, published_position=part[-1].next_position)
+        records += len(part)
+        if on_progress is not None:
+            on_progress(applier.cursor.position, end)
+    with into.snapshot():
+        found = digests(into)
+    tables = tuple(
+        ComparedTable(name=name, rows=digest.rows, replayed_rows=found[name].rows, equal=digest == found[name])
+        for name, digest in lake.tables.items()
+    )
+    return Replayed(
+        lake_id=lake.lake_id,
+        position=end,
+        commit_seq=lake.cursor.commit_seq,
+        records=records,
+        seconds=time.monotonic() - began,
+        tables=tables,
+        equal=all(table.equal for table in tables),
+    )
+
+
+def _read(live: Database) -> _Lake:
+    rows = live.query("SELECT lake_id, root, log_address, created_ms, fence FROM dl_lake")
+    if not rows:
+        raise TxnLogConfigError("the store holds no lake yet: there is nothing to compare a replay with")
+    lake_id, root, log_address, created_ms, fence = rows[0]
+    cursor = SqlCommitStore(live).cursor()
+    return _Lake(lake_id, root, log_address, created_ms, fence, cursor, digests(live))
+
+
+def _store(into: Database, lake: _Lake, log: EventLog) -> SqlCommitStore:
+    """The store to replay into: made, or checked to be a backup of this lake."""
+    migrate(into)
+    store = SqlCommitStore(into)
+    known = store.remembered()
+    if known is None:
+        first = log.beginning(Stream.STAGED)
+        if first:
+            raise TxnLogHaltedError(
+                "LOG_TRUNCATED",
+                f"the staged stream of {log.address} begins at record {first}: what came before is gone, so nothing can "
+                "be decided from it alone. Replay into a restored backup of the lake's store",
+            )
+        store.init_lake(
+            lake_id=lake.lake_id,
+            root=lake.root,
+            log_address=lake.log_address,
+            stream_identity=lake.cursor.stream_identity,
+            position=first,
+            fence=lake.fence,
+            created_ms=lake.created_ms,
+        )
+    elif known.lake_id != lake.lake_id:
+        raise TxnLogConfigError(
+            f"the store to replay into holds the lake {known.lake_id}, and not a backup of {lake.lake_id}: "
+            "name an empty store"
+        )
+    elif store.cursor().position > lake.cursor.position:
+        raise TxnLogConfigError(
+            f"the store to replay into stands at position {store.cursor().position}, and the lake at "
+            f"{lake.cursor.position}: name an empty store, or an older backup"
+        )
+    return store
+
+
+def _parts(log: EventLog, position: int, end: int) -> Iterator[list[Record]]:
+    """The records from `position` on and below `end`, in batches as a committer takes them."""
+    reader = log.reader(Stream.STAGED, position)
+    try:
+        while position < end:
+            records = [record for record in reader.read(READ_RECORDS, READ_SECONDS) if record.position < end]
+            if not records:
+                raise TxnLogHaltedError(
+                    "LOG_TRUNCATED",
+                    f"the staged stream of {log.address} has nothing at record {position}, and the lake was decided up "
+                    f"to {end}: the log lost its end. Restore it",
+                )
+            yield from _bounded(records)
+            position = records[-1].next_position
+    finally:
+        reader.close()
+
+
+def _bounded(records: Sequence[Record]) -> Iterator[list[Record]]:
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        size += len(record.value)
+        if part and size > MAX_BATCH_BYTES:
+            yield part
+            part, size = [], len(record.value)
+        part.append(record)
+    if part:
+        yield part
