@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TxnLogTimeoutError,
         TxnLogTransactionError,
         TxnLogTransactionStateError,
+        TxnLogUndoError,
         TxnLogUriError,
         TxnLogValidationError,
     )
@@ -82,6 +83,7 @@ _HOMES = {
         "TxnLogTimeoutError",
         "TxnLogTransactionError",
         "TxnLogTransactionStateError",
+        "TxnLogUndoError",
         "TxnLogUriError",
         "TxnLogValidationError",
     ),
@@ -139,6 +141,7 @@ __all__ = [
     "TxnLogTimeoutError",
     "TxnLogTransactionError",
     "TxnLogTransactionStateError",
+    "TxnLogUndoError",
     "TxnLogUriError",
     "TxnLogValidationError",
     "begin",

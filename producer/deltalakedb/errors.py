@@ -11,7 +11,8 @@
     │   ├── TxnLogRejectedError         decided, and not committed: nothing of it is visible
     │   │   └── TxnLogConflictError     ... because another transaction came first
     │   ├── TxnLogOutcomeUnknownError   not known whether it is committed: asking again is safe
-    │   └── TxnLogTransactionStateError the transaction object cannot do this any more
+    │   ├── TxnLogTransactionStateError the transaction object cannot do this any more
+    │   └── TxnLogUndoError             a committed transaction has no inverse (any more)
     ├── TxnLogTimeoutError              something else did not happen in time
     ├── TxnLogDatabaseError             the SQL store failed
     │   ├── TxnLogCommitUnknownError    a COMMIT was sent and its answer lost
@@ -171,6 +172,23 @@ class TxnLogOutcomeUnknownError(TxnLogTransactionError):
 
     `lake.outcome(txn_id)` asks again, `lake.cancel(txn_id)` settles it; its data files must not be deleted.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependent:
+    """A version of a table that stands on what another transaction did."""
+
+    table: str
+    version: int
+
+
+class TxnLogUndoError(TxnLogTransactionError):
+    """A committed transaction cannot be undone; nothing has happened. `dependents` are what came later and stands on it;
+    where there are none, it did something that has no inverse."""
+
+    def __init__(self, message: str, *, txn_id: str, dependents: tuple[Dependent, ...] = ()) -> None:
+        super().__init__(message, txn_id=txn_id)
+        self.dependents = dependents
 
 
 class TxnLogTransactionStateError(TxnLogTransactionError):

@@ -19,7 +19,8 @@ from .session import Session
 from .settings import Settings, load_settings
 from .snapshot import Snapshot, TableSnapshot
 from .syncing import wait_for_mirror
-from .transaction import Transaction, Wait
+from .transaction import Transaction, Wait, metadata_text
+from .undoing import undo
 from .uri import DeltaTableUri, LakeDirectory, StoreUri, lake_uri, parse_uri
 
 if TYPE_CHECKING:
@@ -190,6 +191,22 @@ class Lake:
         if not is_txn_id(txn_id):
             raise TxnLogValidationError(f"{txn_id!r} is not a transaction id: a UUID in lower case")
         return controls.cancel(self._open_session(), txn_id, self._settings.timeout if timeout is None else timeout)
+
+    def undo(
+        self, txn_id: str, *, user_metadata: str | Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> Result:
+        """Undo a committed transaction by another one, over all its tables: what it added goes, what it removed comes
+        back. History keeps both. Application versions stay taken: the same work again needs a new one.
+
+        Raises `TxnLogUndoError` if something later stands on it, naming what, or it did what has no inverse (created a
+        table, changed a schema); `TxnLogValidationError` if it was not committed; else as `Transaction.commit`.
+        """
+        return undo(
+            self._open_session(),
+            txn_id,
+            user_metadata=metadata_text(user_metadata),
+            timeout=self._settings.timeout if timeout is None else timeout,
+        )
 
     # Changing the lake.
 

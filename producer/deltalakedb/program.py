@@ -91,7 +91,15 @@ def program(
     """
 
 
-for verb in (demo, migrate.migrate, lake.tables, lake.info, transactions.outcome, transactions.cancel):
+for verb in (
+    demo,
+    migrate.migrate,
+    lake.tables,
+    lake.info,
+    transactions.outcome,
+    transactions.cancel,
+    transactions.undo,
+):
     app.command()(verb)
 app.command("import")(importing.import_table)
 app.command()(importing.release)

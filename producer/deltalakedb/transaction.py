@@ -40,6 +40,11 @@ Wait = Literal["committed", "mirrored"]
 _LEVELS: Final = ("Serializable", "WriteSerializable", "SnapshotIsolation")
 
 
+def metadata_text(given: str | Mapping[str, Any] | None) -> str | None:
+    """User metadata as commitInfo keeps it: a text as it is, anything else as JSON."""
+    return given if given is None or isinstance(given, str) else json.dumps(given)
+
+
 class State(Enum):
     """Where a transaction is on its way. It goes it once."""
 
@@ -75,8 +80,7 @@ class Transaction:
         self._lake = lake
         self._session = session
         self._apps = tuple(apps)
-        given = user_metadata
-        self._user_metadata = given if given is None or isinstance(given, str) else json.dumps(given)
+        self._user_metadata = metadata_text(user_metadata)
         self._isolation = isolation
         self._wait = wait
         self._timeout = timeout

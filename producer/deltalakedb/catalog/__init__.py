@@ -5,6 +5,7 @@ from __future__ import annotations
 from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
 from .imports import ImportedTable
+from .lifetimes import FileKey
 from .values import (
     IN_PLACE,
     CommitPoint,
@@ -25,6 +26,7 @@ __all__ = [
     "TOMBSTONE_COLUMNS",
     "Catalog",
     "CommitPoint",
+    "FileKey",
     "ImportedTable",
     "LakeInfo",
     "MirrorProgress",

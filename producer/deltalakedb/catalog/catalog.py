@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from deltalakedb.events import Outcome
 from . import records
 from .files import BATCH_ROWS, FILE_COLUMNS, PartitionFilter, read_files, read_tombstones
 from .imports import ImportedTable, read_imported
+from .lifetimes import FileKey, read_ended, read_ends, read_live
 from .mirrors import read_progress, read_targets
 from .records import columns
 from .values import (
@@ -262,6 +263,18 @@ class Catalog:
     def removes(self, table_no: int, version: int) -> Iterator[RemoveFile]:
         """The removes of one version, as `adds`."""
         return stream_removes(self._database, table_no, version)
+
+    def ended(self, table_no: int, version: int) -> list[AddFile]:
+        """The files that were live before a version and ended with it, as they were."""
+        return read_ended(self._database, table_no, version)
+
+    def live(self, table_no: int, paths: Collection[str]) -> dict[FileKey, int]:
+        """The files of these paths that are live now, with the version that added them."""
+        return read_live(self._database, table_no, paths)
+
+    def ends(self, table_no: int, version: int, paths: Collection[str]) -> dict[FileKey, int]:
+        """Of the files of these paths that a version added and that are live no more, the version that ended them."""
+        return read_ends(self._database, table_no, version, paths)
 
     # Transactions.
 

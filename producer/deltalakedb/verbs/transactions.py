@@ -1,4 +1,4 @@
-"""`deltalakedb outcome` and `deltalakedb cancel`: what became of a transaction."""
+"""`deltalakedb outcome`, `deltalakedb cancel` and `deltalakedb undo`: what became of a transaction, and becomes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,24 @@ def cancel(
     _known(txn)
     with deltalakedb.connect(settings=settings_of(ctx, store=store, log=log, config=config)) as lake:
         _tell(_decision(txn, lake.cancel(txn)), output)
+
+
+def undo(
+    ctx: typer.Context,
+    txn: TxnArgument,
+    store: StoreOption = None,
+    log: LogOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Undo a committed transaction by another one, over all its tables; refused where something later stands on it."""
+    _known(txn)
+    with deltalakedb.connect(settings=settings_of(ctx, store=store, log=log, config=config)) as lake:
+        result = lake.undo(txn)
+    _tell(
+        Decision(txn_id=result.txn_id, state="committed", commit_seq=result.commit_seq, versions=result.versions),
+        output,
+    )
 
 
 def _known(txn: str) -> None:
