@@ -30,7 +30,7 @@ NAMES = {
     "TxnLogFencedError", "TxnLogHaltedError", "TxnLogImportError", "TxnLogMirrorError", "TxnLogMissingExtraError",
     "TxnLogObjectStoreError", "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError",
     "TxnLogStoreInUseError", "TxnLogTableFencedError", "TxnLogTableNotFoundError", "TxnLogTimeoutError",
-    "TxnLogTransactionError", "TxnLogTransactionStateError", "TxnLogUriError", "TxnLogValidationError", "begin",
+    "TxnLogTransactionError", "TxnLogTransactionStateError", "TxnLogUndoError", "TxnLogUriError", "TxnLogValidationError", "begin",
     "connect", "load_settings", "open",
 }  # fmt: skip
 
