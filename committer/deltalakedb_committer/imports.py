@@ -15,7 +15,7 @@ from deltalakedb.actions import AddFile, Metadata, Protocol, RemoveFile
 from deltalakedb.delta_types import StructType
 from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedContent, ImportedVersion
-from deltalakedb.features import READER_FEATURES, UNREADABLE
+from deltalakedb.features import READABLE
 from deltalakedb.ids import is_table_name, is_txn_id
 from deltalakedb.paths import canonical_path, is_plain
 from deltalakedb.slots import SlotReader, Slots, slot_columns, wider
@@ -319,7 +319,7 @@ class _Step:
 
     def _check_readable(self, protocol: Protocol) -> None:
         reader, writer = protocol.min_reader_version, protocol.min_writer_version
-        unknown = set(protocol.reader_features or ()) - (READER_FEATURES - UNREADABLE)
+        unknown = set(protocol.reader_features or ()) - READABLE
         if not 1 <= reader <= 3 or not 1 <= writer <= 7:
             unknown = {f"protocol ({reader}, {writer})"}
         if unknown:

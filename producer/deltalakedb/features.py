@@ -27,8 +27,8 @@ READER_FEATURES: Final = frozenset(
 )
 """Features that readers must know too; all others concern writers only."""
 
-UNREADABLE: Final = frozenset({"catalogManaged"})
-"""Those that we know and cannot follow: there a catalog says which commits count, not the log."""
+READABLE: Final = READER_FEATURES - {"catalogManaged"}
+"""Those of tables whose log tells all there is. Of what a catalog manages, the newest commits are elsewhere."""
 
 ICT_FEATURE: Final = "inCommitTimestamp"
 ICT: Final = "delta.enableInCommitTimestamps"

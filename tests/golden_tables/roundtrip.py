@@ -13,7 +13,7 @@ from deltalakedb import Lake
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Pool, open_database
 from deltalakedb.errors import TxnLogDeltaLogError, TxnLogImportError
-from deltalakedb.importing.survey import IMPORTABLE
+from deltalakedb.features import READABLE
 from deltalakedb.objectstore import open_object_store
 from deltalakedb_mirror_worker.places import Place
 from deltalakedb_mirror_worker.writing import write_log
@@ -99,7 +99,7 @@ def refusal_of(entry: dict[str, Any], table: Path) -> str | None:
     except ValueError:
         return "CORRUPT"
     features |= set(state.protocol.get("readerFeatures") or ())
-    if unknown := sorted(features - IMPORTABLE):
+    if unknown := sorted(features - READABLE):
         return ", ".join(unknown)
     if not state.protocol:
         return "NO_PROTOCOL"

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from deltalakedb.delta_types import PHYSICAL_NAME
+from deltalakedb.delta_types import EMPTY_SCHEMA, PHYSICAL_NAME
 
 _EXACT: Final = Context(prec=100_000)
 _LONG: Final = 10**40
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_METADATA: Final[Mapping[str, Any]] = {
     "id": "",
-    "schemaString": '{"type":"struct","fields":[]}',
+    "schemaString": EMPTY_SCHEMA,
     "partitionColumns": [],
     "configuration": {},
 }

@@ -13,7 +13,7 @@ import msgspec
 
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
-from deltalakedb.features import READER_FEATURES, UNREADABLE
+from deltalakedb.features import READABLE
 
 from .checkpoint_rows import FILES
 from .commits import HELD_BYTES, corrupt
@@ -197,7 +197,7 @@ def refuse_unreadable(protocol: ImportedAction, version: int, path: str) -> None
         asked = msgspec.json.decode(protocol.json, type=_Protocol, strict=False)
     except msgspec.MsgspecError as error:
         raise corrupt(path, version, f"its protocol {protocol.json[:200]} is none ({error})") from error
-    unknown = sorted(set(asked.reader_features or ()) - (READER_FEATURES - UNREADABLE))
+    unknown = sorted(set(asked.reader_features or ()) - READABLE)
     if asked.min_reader_version > 3:
         unknown = [f"reader version {asked.min_reader_version}"]
     if unknown:

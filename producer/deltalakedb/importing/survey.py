@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -15,15 +15,12 @@ from deltalakedb.actions import Metadata, Protocol, from_json
 from deltalakedb.delta_types import EMPTY_SCHEMA
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
-from deltalakedb.features import FENCE_FEATURE, ICT, READER_FEATURES, listed
+from deltalakedb.features import FENCE_FEATURE, ICT, READABLE, listed
 from deltalakedb.paths import canonical_path
 
 from .plan import Kind, Step
 from .roots import Roots
 from .times import Stamp
-
-IMPORTABLE: Final = READER_FEATURES - {"catalogManaged"}
-"""Reader features whose tables their logs tell. What a catalog manages has its newest commits elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +177,7 @@ class Survey:
             self.problems.append(Problem(what=what, version=step.version, path=path))
 
     def _readable(self, step: Step, protocol: Protocol, path: str) -> None:
-        unknown = set(protocol.reader_features or ()) - IMPORTABLE
+        unknown = set(protocol.reader_features or ()) - READABLE
         reader, writer = protocol.min_reader_version, protocol.min_writer_version
         if unknown:
             what = f"readers must know {', '.join(sorted(unknown))}, and this release does not"
