@@ -15,10 +15,11 @@ from deltalakedb.catalog import Catalog, MirrorProgress, TableInfo, VersionActio
 from deltalakedb.database import Pool
 from deltalakedb.deltalog import meaning
 from deltalakedb.deltalog.checksums import contradictions
+from deltalakedb.deltalog.last_checkpoint import named_version
 from deltalakedb.deltalog.log import DeltaLog
 from deltalakedb.deltalog.state import LogState
 from deltalakedb.errors import TxnLogDeltaLogError
-from deltalakedb.log_names import log_path
+from deltalakedb.log_names import LAST_CHECKPOINT, log_folder, log_path
 
 from . import properties
 from .differences import Difference, Findings, compare, compare_files
@@ -88,9 +89,11 @@ def diff(pool: Pool, place: Place, table: MirrorProgress, target: str) -> TableD
         if newest < first - 1:
             findings.add("log", place.uri, f"versions below {first}, which were there before the mirror", None)
         for version in log.listing.commits:
-            if version > head.version:
+            # Who was given a table back may well write it.
+            if version > head.version and table.state != "RELEASED":
                 findings.add("log", log_path(place.folder, version), None, _commit_info_there(log, version))
         if newest >= 0:
+            _check_hint(findings, log)
             _compare(findings, catalog, log, head, min(newest, head.version))
     behind = Verdict.LAG if newest < head.version else Verdict.EQUAL
     return TableDiff(
@@ -103,6 +106,16 @@ def diff(pool: Pool, place: Place, table: MirrorProgress, target: str) -> TableD
         counts={kind: count for kind, count in findings.counts.items() if count},
         differences=tuple(findings.shown),
     )
+
+
+def _check_hint(findings: Findings, log: DeltaLog) -> None:
+    """Some readers cannot read a table at all whose `_last_checkpoint` names what is not there."""
+    path = f"{log_folder(log.folder)}{LAST_CHECKPOINT}"
+    found = log.store.get(path)
+    named = None if found is None else named_version(found.data)
+    # It may be newer than the listing.
+    if named is not None and named <= log.listing.newest and named not in log.listing.checkpoints:
+        findings.add("log", path, None, f"it names a checkpoint of version {named}, and there is none")
 
 
 def _compare(findings: Findings, catalog: Catalog, log: DeltaLog, head: TableInfo, version: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from deltalakedb.actions import AddFile, DeletionVector
 from deltalakedb.database import Pool
 from deltalakedb.deltalog.log import DeltaLog
 from deltalakedb.events import AppTransaction
-from deltalakedb.log_names import log_path
+from deltalakedb.log_names import checkpoint_path, log_path
 from deltalakedb.objectstore import NewObject, ObjectStore
 from deltalakedb.program import app
 from deltalakedb_mirror_worker.checkpoint import checkpoint
@@ -196,6 +197,7 @@ def test_a_log_that_is_not_ours_or_not_readable_is_drift(lake: FilledLake, mirro
     publish_all(mirror)
     lake.objects.put_if_absent([NewObject(log_path("t", 4), b'{"commitInfo":{"operation":"OPTIMIZE"}}')])
     foreign = differences(lake, pool)
+    released = diff(pool, Place(lake.objects, "t"), replace(progress_of(pool, "t"), state="RELEASED"), "in-place")
     lake.objects.delete([log_path("t", 4), log_path("t", 2)])
     gap = differences(lake, pool)
     lake.objects.put_if_absent([NewObject(log_path("t", 2), b'{"commitInfo":')])
@@ -203,10 +205,24 @@ def test_a_log_that_is_not_ours_or_not_readable_is_drift(lake: FilledLake, mirro
 
     assert (foreign.verdict, foreign.sql_version, foreign.log_version) == (Verdict.DRIFT, 3, 4)
     assert [(one.name, one.log) for one in foreign.differences] == [(log_path("t", 4), {"operation": "OPTIMIZE"})]
+    assert (released.verdict, released.log_version) == (Verdict.EQUAL, 4), "others may write what they were given back"
     assert (gap.verdict, gap.counts) == (Verdict.DRIFT, {"log": 1})
     assert "GAP" in gap.differences[0].log
     assert (garbage.verdict, garbage.counts) == (Verdict.DRIFT, {"log": 1, "history": 1})
     assert all("CORRUPT" in str(one.log) for one in garbage.differences)
+
+
+def test_a_hint_to_a_checkpoint_that_is_not_there_is_drift(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
+    """Kernel readers then read nothing at all, although every commit is there."""
+    fill(lake)
+    publish_all(mirror)
+    with pool.connection() as db:
+        checkpoint(db, Place(lake.objects, "t"), progress_of(pool, "t").table_id, 3)
+    lake.objects.delete([checkpoint_path("t", 3)])
+    found = differences(lake, pool)
+
+    assert (found.verdict, found.counts) == (Verdict.DRIFT, {"log": 1})
+    assert found.differences[0].log == "it names a checkpoint of version 3, and there is none"
 
 
 def test_a_checksum_that_contradicts_its_log_is_drift(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
