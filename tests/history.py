@@ -11,6 +11,7 @@ from deltalakedb.events import (
     AppTransaction,
     Content,
     Intent,
+    LakeAction,
     Literal,
     Predicate,
     ReadSet,
@@ -23,6 +24,8 @@ from deltalakedb.events import (
     WrittenAgainst,
 )
 from deltalakedb_committer.needs import StagedEvent
+from tests.history_imports import NAMES as IMPORTED
+from tests.history_imports import Importer
 from tests.model_lake import ModelLake, cancel, chunked, control, txn
 from tests.works import add, create, field, other, schema, vector
 
@@ -43,9 +46,11 @@ _KINDS: tuple[dict[str, str], ...] = (
 class Historian:
     """Makes events for a lake, from `chance` alone."""
 
-    def __init__(self, lake: ModelLake, chance: random.Random) -> None:
+    def __init__(self, lake: ModelLake, chance: random.Random, *, imports: bool = False) -> None:
+        """With `imports` there are logs from elsewhere too, and actions on the lake itself."""
         self._lake = lake
         self._chance = chance
+        self._importer = Importer(lake, chance) if imports else None
         self._number = 1000
         self._sent: list[StagedEvent] = []
         self._late: list[StagedEvent] = []
@@ -72,9 +77,25 @@ class Historian:
             return [control(Tick(), control_id=txn(1))]
         if roll < 0.33:
             return [control(SetRules(rule_set=self._chance.choice([1, 2])), control_id=txn(self._new_number()))]
-        names = self._chance.sample(NAMES, self._chance.choice([1, 1, 2, 3]))
+        names = list(NAMES)
+        if self._importer is not None:
+            if roll < 0.36:
+                return [control(self._action(), control_id=txn(self._new_number()))]
+            if roll < 0.7:
+                return [self._importer.event()]
+            names += self._importer.adopted() * 2
+        names = list(dict.fromkeys(self._chance.sample(names, self._chance.choice([1, 1, 2, 3]))))
         whole = Content(tables=tuple(map(self._work, names)), apps=self._apps(), isolation=self._isolation())
         return list(chunked(self._parts(whole), txn_id=txn(self._new_number())))
+
+    def _action(self) -> LakeAction:
+        roll = self._chance.random()
+        if roll < 0.5:
+            name = self._chance.choice([*NAMES, *IMPORTED])
+            return LakeAction(action="release" if roll < 0.2 else "drop", table=name)
+        action = self._chance.choice(["target-add", "target-pause", "target-resume", "target-remove"])
+        parameters = {"kind": "copy", "root": "s3://copy"} if action == "target-add" else {}
+        return LakeAction(action=action, target=self._chance.choice(["t", "in-place"]), parameters=parameters)
 
     def _parts(self, whole: Content) -> list[Content]:
         """The content as one, or cut: files and removes come in later chunks."""
@@ -200,13 +221,15 @@ class Historian:
 
     def _head(self, name: str) -> tuple[int, int, int] | None:
         for row in self._lake.rows["dl_tables"]:
-            if row["name"] == name:
+            if row["name"] == name and row["state"] != "DROPPED":
                 head = self._lake.heads[row["table_no"]]
                 return head["version"], head["metadata_version"], head["protocol_version"]
         return None
 
     def _metadata_versions(self, name: str) -> list[int]:
-        (number,) = [row["table_no"] for row in self._lake.rows["dl_tables"] if row["name"] == name]
+        (number,) = [
+            row["table_no"] for row in self._lake.rows["dl_tables"] if row["name"] == name and row["state"] != "DROPPED"
+        ]
         return [row["version"] for row in self._lake.rows["dl_metadata_updates"] if row["table_no"] == number]
 
     def _new_number(self) -> int:

@@ -131,15 +131,20 @@ class ModelLake:
 
     def live(self, name: str) -> set[tuple[str, str]]:
         """(path, dv_id) of the table's live files."""
-        number = next(row["table_no"] for row in self.rows["dl_tables"] if row["name"] == name)
+        number = self._number(name)
         return {(row["path"], row["dv_id"]) for row in self.rows["dl_live_files"] if row["table_no"] == number}
 
     def partition_of(self, name: str, path: str) -> dict[str, str | None]:
         """Partition values of a live file."""
-        number = next(row["table_no"] for row in self.rows["dl_tables"] if row["name"] == name)
+        number = self._number(name)
         rows = [row for row in self.rows["dl_live_files"] if (row["table_no"], row["path"]) == (number, path)]
         values: dict[str, str | None] = msgspec.json.decode(rows[0]["partition_values"])
         return values
+
+    def _number(self, name: str) -> int:
+        """Of the table of that name, one that was not dropped if there is one."""
+        named = [row for row in self.rows["dl_tables"] if row["name"] == name]
+        return int(min(named, key=lambda row: bool(row["state"] == "DROPPED"))["table_no"])
 
     def table(self, name: str) -> TableState:
         """The table as a decision finds it."""
@@ -220,7 +225,8 @@ class ModelLake:
         table.metadata = metadata.get(table.metadata_version)
         if table.metadata is not None:
             table.schema = parse_schema(table.metadata.schema_string)
-        table.past_metadata |= {v: m for v, m in metadata.items() if v in wanted.metadata_versions}
+        named = {version for version in wanted.metadata_versions if version >= table.first_version}
+        table.past_metadata |= {version: data for version, data in metadata.items() if version in named}
         for row in self._of("dl_protocol_updates", table):
             if row["version"] == table.protocol_version:
                 table.protocol = _protocol(row)
@@ -320,9 +326,10 @@ class ModelLake:
         }.items():
             keys = [tuple(row[column] for column in columns) for row in self.rows[name]]
             assert len(set(keys)) == len(keys), name
+        dropped = {row["table_no"] for row in self.rows["dl_tables"] if row["state"] == "DROPPED"}
         for table_no, head in self.heads.items():
-            if table_no in self.imports:
-                continue
+            if table_no in self.imports or table_no in dropped:
+                continue  # there may be more, of a version that is not complete
             sizes = [row["size"] for row in self.rows["dl_live_files"] if row["table_no"] == table_no]
             assert (head["live_files"], head["live_bytes"]) == (len(sizes), sum(sizes))
 

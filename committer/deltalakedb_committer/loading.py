@@ -236,7 +236,7 @@ def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, T
         (table.table_no, version)
         for table, of_table in wanted
         for version in of_table.metadata_versions
-        if table.loaded and version != table.metadata_version
+        if table.loaded and table.first_version <= version != table.metadata_version
     ]
     if not keys:
         return

@@ -264,6 +264,9 @@ class Lake:
     def snapshot(self, *, commit_seq: int | None = None, timestamp: datetime | None = None) -> Snapshot:
         """All tables at one commit: the newest, the one of that number, or the newest not after that (aware) time.
 
+        A table is there from the commit on that made or adopted it. One that is still being imported has none; it is in
+        the newest snapshot only, at the version that its import has reached.
+
         Raises `TxnLogValidationError`, naming what there is, for a commit or time outside the lake's history.
         """
         if commit_seq is not None and timestamp is not None:
@@ -272,7 +275,8 @@ class Lake:
         session.catch_up()
         with session.catalog() as catalog:
             at = catalog.commit(commit_seq=commit_seq, timestamp_ms=_milliseconds(timestamp))
-        return Snapshot(session, at.commit_seq, at.time_ms)
+            importing = catalog.importing() if commit_seq is None and timestamp is None else {}
+        return Snapshot(session, at.commit_seq, at.time_ms, importing)
 
     def sync(
         self,

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 class Snapshot:
     """All tables of a lake at one commit. It does not change, and holds nothing open."""
 
-    def __init__(self, session: Session, commit_seq: int, time_ms: int) -> None:
+    def __init__(
+        self, session: Session, commit_seq: int, time_ms: int, importing: Mapping[str, tuple[str, int]] | None = None
+    ) -> None:
+        """`importing` are id and version, by name, of tables that it shows though they are part of no commit yet."""
         self._session = session
         self._commit_seq = commit_seq
         self._time_ms = time_ms
+        self._importing = dict(importing or {})
 
     @property
     def commit_seq(self) -> int:
@@ -42,7 +46,8 @@ class Snapshot:
     def tables(self) -> list[str]:
         """Names of the tables there were."""
         with self._session.catalog() as catalog:
-            return [info.name for info in catalog.tables(commit_seq=self._commit_seq)]
+            there = {info.name for info in catalog.tables(commit_seq=self._commit_seq)}
+        return sorted(there | self._importing.keys())
 
     def has_table(self, name: str) -> bool:
         """Whether there was a table of that name."""
@@ -51,6 +56,9 @@ class Snapshot:
     def table(self, name: str) -> TableSnapshot:
         """The table as it was at this commit. Raises `TxnLogTableNotFoundError` if it was not there."""
         with self._session.catalog() as catalog:
+            if name in self._importing:
+                table_id, version = self._importing[name]
+                return TableSnapshot(self._session, catalog.table(table_id=table_id, version=version))
             return TableSnapshot(self._session, catalog.table(name, commit_seq=self._commit_seq))
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from deltalakedb.database import Database
-from deltalakedb_committer.decisions import Decision
+from deltalakedb_committer.decisions import Decision, Imported
 from deltalakedb_committer.needs import StagedEvent
 from deltalakedb_committer.store import SqlCommitStore
 from tests.direct import DirectCommitter
@@ -18,12 +18,12 @@ from tests.stores import address, database
 __all__ = ["address", "database"]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_store_gives_back_what_decisions_need(database: Database, seed: int) -> None:
     """Between batches some state is kept and some forgotten, between committers all of it: no decision shows it."""
     chance = random.Random(seed)
     lake = ModelLake()
-    historian = Historian(lake, chance)
+    historian = Historian(lake, chance, imports=seed % 2 == 1)
     events: list[StagedEvent] = []
     expected: list[Decision] = []
     while len(events) < 60:
@@ -80,8 +80,12 @@ def _files(database: Database) -> list[tuple[object, ...]]:
 def _told(decision: Decision) -> tuple[object, ...]:
     """What a decision says, but for objects that live on."""
     outcome = getattr(decision, "outcome", None)
-    changes = [
+    changes: list[object] = [
         (c.version, c.adds, c.removes, c.txns, c.domains, c.live_files, c.live_bytes, c.widths, c.superseded)
         for c in getattr(decision, "changes", ())
     ]
+    if isinstance(decision, Imported):
+        chunk = decision.chunk
+        changes = [(chunk.before, chunk.after, chunk.actions, chunk.files)]
+        outcome = None if decision.decided is None else decision.decided.outcome
     return (type(decision).__name__, outcome, changes)

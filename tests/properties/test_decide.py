@@ -33,13 +33,13 @@ TABLES = ("a", "b", "c")
 against = st.none() | st.builds(WrittenAgainst, st.integers(0, 4), st.integers(0, 2))
 
 
-@given(st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
-def test_every_replay_gives_the_same(seed: int) -> None:
+@given(st.integers(0, 2**32), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_every_replay_gives_the_same(seed: int, imports: bool) -> None:
     """One record a batch or any other boundaries: the same decisions, the same rows, the same answers."""
     chance = random.Random(seed)
     one_by_one = ModelLake()
-    historian = Historian(one_by_one, chance)
+    historian = Historian(one_by_one, chance, imports=imports)
     events: list[StagedEvent] = []
     decisions: list[Decision] = []
     while len(events) < 40:
@@ -117,6 +117,26 @@ def test_histories_reach_what_they_are_made_for() -> None:
         Reason.TABLE_EXISTS,
         None,
     }
+
+
+def test_imports_reach_what_they_are_made_for() -> None:
+    """As above: chunks, versions of every kind, adopted tables that are written, refusals."""
+    seen: set[tuple[Any, ...]] = set()
+    kinds: set[Any] = set()
+    for seed in range(40):
+        lake = ModelLake()
+        historian = Historian(lake, random.Random(seed), imports=True)
+        while lake.position < 60:
+            for decision in map(lake.decide, historian.events()):
+                seen.add(_brief(decision)[:2])
+                if isinstance(decision, Imported):
+                    kinds.add((decision.chunk.after.kind, decision.chunk.complete))
+                if isinstance(decision, Commit) and decision.changes:
+                    kinds.add(decision.changes[0].table.name)
+
+    assert {reason for _, reason in seen} >= {Reason.IMPORT_GAP, Reason.IMPORT_FINISHED, Reason.TABLE_READ_ONLY}
+    assert kinds >= {(kind, whole) for kind in ("COMMIT", "BASELINE", "HISTORY", "ADOPTION") for whole in (True, False)}
+    assert kinds >= {"x", "y"}
 
 
 @given(STAGED, st.booleans(), st.booleans())

@@ -46,6 +46,7 @@ CREATE TABLE dl_tables (
 );
 CREATE UNIQUE INDEX dl_tables_name ON dl_tables (name) WHERE state <> 'DROPPED';
 CREATE UNIQUE INDEX dl_tables_location ON dl_tables (location) WHERE state <> 'DROPPED';
+CREATE INDEX dl_tables_importing ON dl_tables (table_no) WHERE created_seq IS NULL;
 
 CREATE TABLE dl_table_heads (
     table_no            BIGINT PRIMARY KEY REFERENCES dl_tables,
@@ -122,6 +123,7 @@ CREATE TABLE dl_table_versions (
     PRIMARY KEY (table_no, version)
 );
 CREATE INDEX dl_table_versions_seq ON dl_table_versions (table_no, commit_seq);
+CREATE INDEX dl_table_versions_time ON dl_table_versions (table_no, time_ms);
 
 -- Distinct partition values of a table; files name them by number. Number 0, without a row here, is: no partition columns.
 CREATE TABLE dl_partitions (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LAKE = tuple(LakeInfo.__dataclass_fields__)
-_TABLE = ("table_no", "table_id", "name", "location", "state", "slot_columns")
+_TABLE = ("table_no", "table_id", "name", "location", "state", "slot_columns", "first_version")
 _VERSION = ("version", "commit_seq", "time_ms")
 
 _SELECT = (
@@ -57,17 +57,17 @@ _OLDER = (
     + "(SELECT max(x.version) FROM dl_protocol_updates x WHERE x.table_no = t.table_no AND x.version <= v.version) "
 )
 _AT_COMMIT = _OLDER.format(
-    version="COALESCE((SELECT x.version FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.commit_seq <= ? "
-    "ORDER BY x.commit_seq DESC LIMIT 1), "
-    "(SELECT max(x.version) FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.commit_seq IS NULL))"
+    version="(SELECT x.version FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.commit_seq <= ? "
+    "ORDER BY x.commit_seq DESC LIMIT 1)"
 )
-_THERE_AT = "COALESCE(t.created_seq, 0) <= ? AND (t.dropped_seq IS NULL OR t.dropped_seq > ?)"
+_THERE_AT = "t.created_seq <= ? AND (t.dropped_seq IS NULL OR t.dropped_seq > ?)"
 _IN_USE = "t.state <> 'DROPPED'"
 _AT_VERSION = _OLDER.format(version="?")
+_READABLE = "v.version >= t.first_version"
 # Every version of a commit has its time, so that this is the newest commit too; imported versions have only a time.
 _AT_TIME = _OLDER.format(
-    version="(SELECT x.version FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.version >= t.first_version "
-    "AND x.time_ms <= ? ORDER BY x.version DESC LIMIT 1)"
+    version="(SELECT x.version FROM dl_table_versions x WHERE x.table_no = t.table_no AND x.time_ms <= ? "
+    "ORDER BY x.time_ms DESC LIMIT 1)"
 )
 _THERE_THEN = "(t.state <> 'DROPPED' OR (SELECT c.time_ms FROM dl_commits c WHERE c.commit_seq = t.dropped_seq) > ?)"
 
@@ -81,6 +81,7 @@ _IN_FORCE = """
     )
     SELECT {columns} FROM keys CROSS JOIN {table} a WHERE a.table_no = ? AND a.{key} = keys.name AND a.version =
         (SELECT max(x.version) FROM {table} x WHERE x.table_no = ? AND x.{key} = keys.name AND x.version <= ?)
+        AND a.version >= (SELECT t.first_version FROM dl_tables t WHERE t.table_no = a.table_no)
     ORDER BY a.{key}
 """
 _TXNS = _IN_FORCE.format(table="dl_txn_actions", key="app_id", columns=columns(records.TXN, "a"))
@@ -149,13 +150,15 @@ class Catalog:
     # Tables.
 
     def tables(self, *, commit_seq: int | None = None) -> list[TableInfo]:
-        """All tables by name, as they are now or as they were at a commit (an earlier or later number is no error)."""
+        """All tables by name, as they are now or as they were at a commit (an earlier or later number is no error).
+
+        What is being imported is there now, and at no commit before the one that adopts it.
+        """
         if commit_seq is None:
             rows = self._database.query(_NEWEST + "WHERE t.state <> 'DROPPED' ORDER BY t.name")
         else:
             rows = self._database.query(
-                _AT_COMMIT + "WHERE COALESCE(t.created_seq, 0) <= ? AND (t.dropped_seq IS NULL OR t.dropped_seq > ?) "
-                "ORDER BY t.name",
+                f"{_AT_COMMIT} WHERE {_THERE_AT} ORDER BY t.name",
                 [commit_seq, commit_seq, commit_seq],
             )
         return [_table(row) for row in rows]
@@ -171,16 +174,16 @@ class Catalog:
     ) -> TableInfo:
         """The table of that name or id: as it is now, at a commit of the lake, at a version, or at a time.
 
-        A time means the newest version that is not after it. Raises `TxnLogTableNotFoundError` if there is
-        no such table (at that commit), `TxnLogValidationError`, naming what there is, for a version or time that the
-        table does not have. The wording of an error takes a second statement.
+        A time means the newest version that is not after it. Raises `TxnLogTableNotFoundError` if there is no such
+        table (at that commit), `TxnLogValidationError`, naming what there is, for a version or time that the table does
+        not have, or has as history only. The wording of an error takes a second statement.
         """
         which, key = ("t.table_id = ?", table_id) if table_id is not None else ("t.name = ?", name)
-        if version is not None:
-            statement, parameters = f"{_AT_VERSION} WHERE {which} AND {_IN_USE}", [version, key]
-        elif timestamp_ms is not None:
-            statement = f"{_AT_TIME} WHERE {which} AND {_THERE_THEN}"
-            parameters = [timestamp_ms, key, timestamp_ms]
+        if timestamp_ms is not None:
+            statement = f"{_AT_TIME} WHERE {which} AND {_THERE_THEN} AND {_READABLE}"
+            parameters: list[Any] = [timestamp_ms, key, timestamp_ms]
+        elif version is not None:
+            statement, parameters = f"{_AT_VERSION} WHERE {which} AND {_IN_USE} AND {_READABLE}", [version, key]
         elif commit_seq is not None:
             statement = f"{_AT_COMMIT} WHERE {which} AND {_THERE_AT}"
             parameters = [commit_seq, key, commit_seq, commit_seq]
@@ -195,6 +198,14 @@ class Catalog:
         """The oldest version of a table that can be reconstructed."""
         ((version,),) = self._database.query("SELECT t.first_version FROM dl_tables t WHERE t.table_no = ?", [table_no])
         return int(version)
+
+    def importing(self) -> dict[str, tuple[str, int]]:
+        """Id and newest version, by name, of every table that is being imported and can be read already."""
+        rows = self._database.query(
+            "SELECT t.name, t.table_id, h.version FROM dl_tables t JOIN dl_table_heads h ON h.table_no = t.table_no "
+            "WHERE t.created_seq IS NULL AND t.state = 'IMPORTING' AND h.version >= t.first_version"
+        )
+        return {name: (table_id, version) for name, table_id, version in rows}
 
     def history(self, table_no: int, *, limit: int | None = None, before: int | None = None) -> list[VersionRow]:
         """Versions of a table, newest first: those below `before`, `limit` of them at most."""
@@ -317,15 +328,22 @@ class Catalog:
     ) -> TxnLogValidationError:
         """The error for a table that was not found the way it was asked for."""
         found = self._database.query(
-            "SELECT t.name, t.created_seq, t.dropped_seq, min(v.version), max(v.version), min(v.time_ms) "
-            "FROM dl_tables t JOIN dl_table_versions v ON v.table_no = t.table_no AND v.version >= t.first_version "
-            f"WHERE {which} "
-            "GROUP BY t.table_no, t.name, t.created_seq, t.dropped_seq ORDER BY t.table_no DESC LIMIT 1",
+            "SELECT t.name, t.state, t.created_seq, t.dropped_seq, t.first_version, min(v.version), max(v.version), "
+            "min(CASE WHEN v.version >= t.first_version THEN v.time_ms END) "
+            f"FROM dl_tables t LEFT JOIN dl_table_versions v ON v.table_no = t.table_no WHERE {which} GROUP BY "
+            "t.table_no, t.name, t.state, t.created_seq, t.dropped_seq, t.first_version ORDER BY t.table_no DESC LIMIT 1",
             [key],
         )
         if not found:
             return TxnLogTableNotFoundError(f"the lake has no table {key!r}")
-        name, created, dropped, first, last, begin = found[0]
+        name, state, created, dropped, first, oldest, last, begin = found[0]
+        if begin is None:
+            return TxnLogTableNotFoundError(f"table {name!r} is {state.lower()}, and no version of it can be read yet")
+        if version is not None and oldest <= version < first:
+            return TxnLogValidationError(
+                f"version {version} of table {name!r} was imported as history only, and which files it had cannot be "
+                f"told: the oldest version that can be read is {first}"
+            )
         if timestamp_ms is not None and timestamp_ms < begin:
             return TxnLogValidationError(
                 f"table {name!r} begins at {_time(begin)} (version {first}): there is nothing of it at "
@@ -333,14 +351,21 @@ class Catalog:
             )
         if dropped is not None:
             return TxnLogTableNotFoundError(f"table {name!r} was dropped by commit {dropped} of the lake")
+        if state == "DROPPED":
+            return TxnLogTableNotFoundError(f"table {name!r} was dropped before it was adopted")
         if version is not None:
             return TxnLogValidationError(f"table {name!r} has versions {first} to {last}, and no version {version}")
+        if created is None:
+            return TxnLogTableNotFoundError(
+                f"table {name!r} is being imported: it is part of no commit of the lake before it is adopted. Until then "
+                "it is read by itself, or in the newest snapshot"
+            )
         return TxnLogTableNotFoundError(f"table {name!r} was made by commit {created}: it is not there at {commit_seq}")
 
 
 def _table(row: Row) -> TableInfo:
-    table_no, table_id, name, location, state, slots, version, commit_seq, time_ms = row[:9]
-    metadata_version, protocol_version, live_files, live_bytes, *actions = row[9:]
+    table_no, table_id, name, location, state, slots, first_version, version, commit_seq, time_ms = row[:10]
+    metadata_version, protocol_version, live_files, live_bytes, *actions = row[10:]
     return TableInfo(
         table_no=table_no,
         table_id=table_id,
@@ -348,6 +373,7 @@ def _table(row: Row) -> TableInfo:
         location=location,
         state=state,
         slot_columns=msgspec.json.decode(slots, type=tuple[tuple[str, ...], ...]),
+        first_version=first_version,
         version=version,
         commit_seq=commit_seq,
         time_ms=time_ms,

@@ -98,18 +98,30 @@ def read_tombstones(
 
     `many` as in `read_files`. Columns as `TOMBSTONE_COLUMNS`. Inside a `snapshot()` of the database.
     """
+    removed = "table_no = ? AND version >= ? AND version <= ?"
+    versions = [table.table_no, table.first_version, table.version]
+    # What names the file again: an add, or in an imported version another remove, and the last of one version counts.
     again = (
-        "SELECT path, dv_id, version FROM {} WHERE table_no = ? AND version <= ? AND version > "
-        "(SELECT COALESCE(min(version), ?) FROM dl_table_versions WHERE table_no = ? AND time_ms > ?)"
+        f"SELECT path, dv_id, version, {{}} AS n FROM {{}} WHERE {removed} AND version >= (SELECT COALESCE(min(version), "
+        f"?) FROM dl_remove_files WHERE {removed} AND deletion_timestamp > ?)"
     )
-    since = [table.table_no, table.version, table.version, table.table_no, after_ms]
+    since = [*versions, table.version, *versions, after_ms]
+    adds = 2**31 - 1
+    later = " UNION ALL ".join(
+        (
+            again.format(adds, "dl_live_files"),
+            again.format(adds, "dl_past_files") + " AND removed_version > version",
+            again.format("n", "dl_remove_files"),
+        )
+    )
     statement = (
-        f"SELECT {columns(TOMBSTONE_COLUMNS, 'r')} FROM dl_remove_files r "
-        f"LEFT JOIN ({again.format('dl_live_files')} UNION ALL {again.format('dl_past_files')}) a "
-        "ON a.path = r.path AND a.dv_id = r.dv_id AND a.version > r.version "
-        "WHERE r.table_no = ? AND r.version <= ? AND COALESCE(r.deletion_timestamp, 0) > ? AND a.path IS NULL"
+        f"SELECT {columns(TOMBSTONE_COLUMNS, 'r')} FROM dl_remove_files r LEFT JOIN ({later}) a "
+        "ON a.path = r.path AND a.dv_id = r.dv_id "
+        "AND (a.version > r.version OR (a.version = r.version AND a.n > r.n)) "
+        f"WHERE {removed.replace('table_no', 'r.table_no').replace('version', 'r.version')} "
+        "AND COALESCE(r.deletion_timestamp, 0) > ? AND a.path IS NULL"
     )
-    parameters = [*since, *since, table.table_no, table.version, after_ms]
+    parameters = [*since * 3, *versions, after_ms]
     yield from _batches(database, statement, parameters, tombstone_schema(), batch, many=many)
 
 

@@ -25,12 +25,14 @@ def read_targets(database: Database) -> list[MirrorTarget]:
 
 
 def read_progress(database: Database, target: str, *, behind: bool = False) -> list[MirrorProgress]:
-    """Every table beside its status on `target`, by table number; with `behind` only those that lack a version."""
-    condition = "WHERE s.table_no IS NULL OR s.mirrored_version < h.version" if behind else ""
+    """Every table that can be read beside its status on `target`, by table number; with `behind` only those that lack a
+    version."""
+    condition = "AND (s.table_no IS NULL OR s.mirrored_version < h.version)" if behind else ""
     rows = database.query(
         f"SELECT {columns(_TABLE, 't')}, {columns(_HEAD, 'h')}, {_NEXT.format('commit_seq')}, {_NEXT.format('time_ms')}, "
         f"{columns(_STATUS, 's')} FROM dl_table_heads h JOIN dl_tables t ON t.table_no = h.table_no "
-        f"LEFT JOIN dl_mirror_status s ON s.table_no = h.table_no AND s.target = ? {condition} ORDER BY h.table_no",
+        f"LEFT JOIN dl_mirror_status s ON s.table_no = h.table_no AND s.target = ? WHERE h.version >= t.first_version {condition} "
+        "ORDER BY h.table_no",
         [target],
     )
     return [

@@ -54,6 +54,8 @@ class TableInfo:
     """As it is now: ACTIVE, DROPPED, IMPORTING, RELEASED."""
     slot_columns: tuple[tuple[str, ...], ...]
     """Column paths (physical names) whose minimum and maximum fill slots 1 to 4."""
+    first_version: int = 0
+    """Oldest version that can be read: where an import began that found no older state."""
 
     version: int
     commit_seq: int | None

@@ -92,7 +92,8 @@ def stream_adds(database: Database, table_no: int, version: int) -> Iterator[Add
         f"SELECT a.n, p.partition_values, {columns(records.ADD, 'a')} FROM {{}} a LEFT JOIN dl_partitions p "
         "ON p.table_no = a.table_no AND p.partition_no = a.partition_no WHERE a.table_no = ? AND a.version = ?"
     )
-    either = f"{select.format('dl_live_files')} UNION ALL {select.format('dl_past_files')} ORDER BY 1"
+    past = f"{select.format('dl_past_files')} AND {_STAYED}"
+    either = f"{select.format('dl_live_files')} UNION ALL {past} ORDER BY 1"
     partitions: dict[str | None, dict[str, str | None]] = {None: {}}
     for rows in database.stream(either, [table_no, version] * 2):
         for _, text, *fields in rows:
@@ -109,6 +110,8 @@ def stream_removes(database: Database, table_no: int, version: int) -> Iterator[
         yield from map(records.remove, rows)
 
 
+_STAYED = "a.removed_version > a.version"
+"""Of a past file: it was there. An imported version may take back an add of its own, which is then no part of it."""
 _WANTED = "ROWS(?) AS w (table_no BIGINT, version BIGINT)"
 
 
@@ -125,14 +128,14 @@ def _read_adds(database: Database, rows: Sequence[VersionRow]) -> dict[_Key, lis
     missing = {(row.table_no, row.version): row.added_files for row in rows if row.added_files}
     found: dict[_Key, list[tuple[int, AddFile]]] = defaultdict(list)
     partitions: dict[str | None, dict[str, str | None]] = {None: {}}
-    for table in ("dl_live_files", "dl_past_files"):
+    for table, condition in (("dl_live_files", "1 = 1"), ("dl_past_files", _STAYED)):
         if not missing:
             break
         files = database.query(
             f"SELECT a.table_no, a.version, a.n, p.partition_values, {columns(records.ADD, 'a')} "
             f"FROM {_WANTED} CROSS JOIN {table} a LEFT JOIN dl_partitions p "
             "ON p.table_no = a.table_no AND p.partition_no = a.partition_no "
-            "WHERE a.table_no = w.table_no AND a.version = w.version",
+            f"WHERE a.table_no = w.table_no AND a.version = w.version AND {condition}",
             [list(missing)],
         )
         for table_no, version, n, text, *fields in files:
