@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from deltalakedb.verbs.options import (
 )
 
 from . import target_commands
+
+if TYPE_CHECKING:
+    from .adopting import Adopted
 
 app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
 
@@ -153,6 +156,44 @@ def repair(
 
 
 @app.command()
+def adopt(
+    ctx: typer.Context,
+    table: TableArgument,
+    supersede: Annotated[
+        bool, typer.Option("--supersede", help="Where SQL has versions of its own: move the foreign ones away.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    store: StoreOption = None,
+    log: LogOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Settle what somebody else committed in a table's _delta_log: take it into the lake, or move it away.
+
+    Stop the other writer first. Exit codes: 0 settled, 2 what was moved away could not be committed anew.
+    """
+    from deltalakedb.session import Session
+
+    from .adopting import Adoption
+    from .worker import Worker
+
+    settings, name = table_of(ctx, table, store=store, log=log, config=config)
+    session = Session(settings)
+    try:
+        with Worker(settings) as worker:
+            adoption = Adoption(worker, session, name, timeout=settings.timeout)
+            done = adoption.run(superseding=supersede, dry_run=dry_run)
+    finally:
+        session.close()
+    if output is Output.JSON:
+        typer.echo(as_json(dataclasses.asdict(done)))
+    else:
+        typer.echo("\n".join(_adopted(done)))
+    if any(restaged.reason is not None for restaged in done.restaged):
+        raise typer.Exit(2)
+
+
+@app.command()
 def status(
     ctx: typer.Context,
     store: StoreOption = None,
@@ -198,6 +239,22 @@ def _row(table: Any, now_ms: int) -> tuple[str, ...]:
         str(table.status.attempts),
         table.status.last_error or "",
     )
+
+
+def _adopted(done: Adopted) -> Iterator[str]:
+    would = "would be " if done.dry_run else ""
+    if done.adopted:
+        yield f"version {_ranges(done.adopted)} of {done.table}: {would}part of the lake, as it is in {done.location}"
+    if done.superseded:
+        yield f"version {_ranges(done.superseded)} of {done.table}: {would}moved away, and ours put in its place"
+    for restaged in done.restaged:
+        if restaged.reason is not None:
+            became = f"rejected: {restaged.reason}: {restaged.message}"
+        else:
+            became = "nothing to do" if restaged.new_version is None else f"committed as version {restaged.new_version}"
+        yield f"what version {restaged.version} did ({restaged.kept}): {became}"
+    if not (done.adopted or done.superseded or done.restaged):
+        yield f"nothing foreign is in {done.location}"
 
 
 def _ranges(versions: Sequence[int]) -> str:
