@@ -2,6 +2,7 @@
 # make test     every test, on real services (also wants Java 17 and Maven, and installs them where it can)
 # make check    lint, types, layers, unit tests: seconds, no server, no network
 # make bench    the benchmarks, as JSON lines; ONLY=commit.postgres runs a part, SECONDS=5 less long, CORES=2 on two cores
+# make soak     minutes of what shows rarely: a thousand kills of the mirror
 # make services fetches and caches the test services
 # make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
 # make clean    removes what make made here; the cache shared by all clones stays
@@ -10,7 +11,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench services lock clean tools
+.PHONY: demo test check bench soak services lock clean tools
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
@@ -37,7 +38,7 @@ test: tools $(TEST) $(PROJECT) services
 ifdef ARGS
 	@$(VENV)/bin/pytest -n $(WORKERS) $(ARGS)
 else
-	@$(VENV)/bin/pytest -n $(WORKERS) -m "not performance"
+	@$(VENV)/bin/pytest -n $(WORKERS) -m "not performance and not soak"
 	@$(VENV)/bin/pytest -m performance
 endif
 
@@ -50,6 +51,9 @@ check: $(TEST) $(PROJECT)
 
 bench: tools $(TEST) $(PROJECT) services
 	@$(VENV)/bin/python -m bench $(if $(ONLY),--only '$(ONLY)') $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORES),--cores $(CORES))
+
+soak: tools $(TEST) $(PROJECT) services
+	@$(VENV)/bin/pytest -n $(WORKERS) -m soak $(ARGS)
 
 services: tools $(TEST) $(UV)
 	@$(VENV)/bin/python -m tests.services.fetch $(UV)

@@ -16,6 +16,7 @@ from pathlib import Path
 from deltalakedb.catalog import Catalog, TableInfo
 from deltalakedb.database import Database, Pool
 from deltalakedb.deltalog import last_checkpoint
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import LAST_CHECKPOINT, SIDECARS, LogFile, checkpoint_path, log_folder, parse_name
 from deltalakedb.objectstore import ObjectInfo, ObjectStore, Put
 
@@ -25,6 +26,10 @@ from .places import Place
 logger = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+
+_VERIFIED = Failpoint("cleanup.verified")
+_CUT = Failpoint("cleanup.cut")
+_DELETED = Failpoint("cleanup.deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,15 @@ def clean(pool: Pool, root: ObjectStore, place: Place, table_id: str, target: st
         return 0
     if not _may_rest_on(pool, place, table, log, cut):
         return 0
+    _VERIFIED.reached()
     with pool.connection() as db, db.transaction():
         if not status.cut_log(db, target, table.table_no, cut):
             return 0
+    _CUT.reached()
     doomed = list(doomed_by(log.files, cut))
     prefix = log_folder(place.folder)
     place.store.delete([prefix + name for name in doomed])
+    _DELETED.reached()
     doomed += _delete_sidecars(place, _listed(place), now_ms)
     logger.info(
         "%s files of %s/%s were deleted; the log begins with version %s",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from deltalakedb.catalog import MirrorProgress
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import LogFile, commit_version, log_folder, log_path, parse_name
 
 from .inspection import Finding, foreign_version, inspect, named_checkpoint
@@ -16,6 +17,8 @@ from .places import Place
 from .portions import publish_versions
 
 logger = logging.getLogger(__name__)
+
+_FOUND = Failpoint("repair.found")
 
 _CHECKPOINTS = (LogFile.CLASSIC, LogFile.PART, LogFile.UNIQUE)
 
@@ -27,6 +30,8 @@ def repair(pool: Pool, place: Place, table_no: int, first: int, last: int) -> in
     gap meanwhile, and the errors of store and database.
     """
     missing = list(_missing(place, first, last))
+    if missing:
+        _FOUND.reached()
     publish_versions(pool, place, table_no, missing)
     if missing:
         logger.warning(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, Range, VersionActions
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.objectstore import ObjectStore
 from deltalakedb.objectstore.identity import claim_root
 
@@ -52,6 +53,11 @@ FENCED_SECONDS = 30.0
 
 AWAITED_SECONDS = 1.0
 """How often a replica's table is looked at whose data files are not there yet."""
+
+
+_READ = Failpoint("step.read")
+_PUBLISHED = Failpoint("step.published")
+_RECORDED = Failpoint("step.recorded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,7 @@ class Mirror:
                 return Progress(published=0, versions_behind=0, seconds_behind=0.0, failed=0, fenced=0, more=False)
             behind = self._behind(db, catalog)
             jobs, more = self._read(db, catalog, [table for table in behind if self._free(table)])
+        _READ.reached()
         left = [future for _, future in self._running.values()]
         begun = [self._threads.submit(run_job, self._pool, places, self._delivery, job) for job in jobs]
         self._running |= {job.table.table_no: (job, future) for job, future in zip(jobs, begun, strict=True)}
@@ -206,8 +213,10 @@ class Mirror:
         done = [(job, future) for job, future in self._running.values() if future.done()]
         updates = [self._update(job, future.result()) for job, future in done]
         if updates:
+            _PUBLISHED.reached()
             with self._pool.connection() as db, db.transaction():
                 status.write(db, self._target, updates, _now_ms())
+            _RECORDED.reached()
             for (job, future), update in zip(done, updates, strict=True):
                 # After an error it may be that nothing at all could be seen, the version before the first included.
                 if not job.slice.unseen or future.result().error is None or future.result().done:

@@ -84,15 +84,19 @@ class Upkeep:
         self._checkpoint_at = 0.0
 
     def published(self, versions: Mapping[int, int]) -> None:
+        """Take note of the newest published versions, by table_no, and see to them in the thread."""
+        self.tell(versions)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
+            self._thread.start()
+
+    def tell(self, versions: Mapping[int, int]) -> None:
         """Take note of the newest published versions, by table_no."""
         with self._lock:
             self._told.update(versions)
             self._told_at = time.monotonic()
             self._watermark_due = True
         self._wake.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
-            self._thread.start()
 
     def close(self) -> None:
         """Write the last watermark and end; a checkpoint under way is waited for a few seconds, then abandoned."""
@@ -105,12 +109,9 @@ class Upkeep:
         while True:
             stopping = self._stop
             try:
-                self._note()
-                self._write_watermark(now=stopping)
+                self.round(stopping=stopping)
                 if stopping:
                     return
-                self._write_checksum()
-                self._write_checkpoint()
             except TxnLogError as error:
                 logger.warning("upkeep of the mirror pauses: %s", error)
                 if stopping:
@@ -124,6 +125,14 @@ class Upkeep:
             if not self._stop:
                 self._wake.wait(self._pause())
                 self._wake.clear()
+
+    def round(self, *, stopping: bool = False) -> None:
+        """Do what is due now: the watermark and, unless this is the end, at most one checksum and one checkpoint."""
+        self._note()
+        self._write_watermark(now=stopping)
+        if not stopping:
+            self._write_checksum()
+            self._write_checkpoint()
 
     def _note(self) -> None:
         """Take over what was told, and read what is not known yet of the tables it is about."""

@@ -14,6 +14,7 @@ import msgspec
 from deltalakedb.actions import DomainMetadata, SetTransaction, as_json
 from deltalakedb.catalog import Catalog, TableInfo
 from deltalakedb.database import Database
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import checksum_path
 from deltalakedb.objectstore import NewObject
 
@@ -23,6 +24,8 @@ from .places import Place
 _MANY = 100
 """More transactions or domains than this are left out: the file is read at every start of a transaction."""
 _ICT = "delta.enableInCommitTimestamps"
+
+_RENDERED = Failpoint("checksum.rendered")
 
 
 def render(
@@ -53,6 +56,7 @@ def put(
 ) -> None:
     """Publish the checksum of a published version unless there is one. Raises `TxnLogObjectStoreError`."""
     data = render(table, files, size, txns, domains)
+    _RENDERED.reached()
     place.store.put_if_absent([NewObject(checksum_path(place.folder, table.version), data, table.time_ms)])
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from deltalakedb.catalog import Catalog, MirrorProgress
 from deltalakedb.database import Database
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.objectstore import ObjectStore, Put
 
 from .status import MirrorState
@@ -21,6 +22,9 @@ from .status import MirrorState
 logger = logging.getLogger(__name__)
 
 NAME = "_deltalakedb_watermark.json"
+
+_RENDERED = Failpoint("watermark.rendered")
+_WRITTEN = Failpoint("watermark.written")
 _ATTEMPTS = 5
 
 
@@ -125,6 +129,7 @@ def load(db: Database, target: str, locate: Callable[[str], str] = _in_place) ->
 def write(store: ObjectStore, watermark: Watermark) -> bool:
     """Put the document at the root of its target unless one that is further is there. Whether it is there now."""
     data = msgspec.json.encode(watermark) + b"\n"
+    _RENDERED.reached()
     for _ in range(_ATTEMPTS):
         found = store.get(NAME)
         if found is not None:
@@ -136,6 +141,7 @@ def write(store: ObjectStore, watermark: Watermark) -> bool:
             elif there.commit_seq > watermark.commit_seq:
                 return False
         if store.put_if_match(NAME, data, None if found is None else found.tag) is Put.CREATED:
+            _WRITTEN.reached()
             return True
     return False
 

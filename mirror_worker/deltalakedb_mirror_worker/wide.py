@@ -15,6 +15,7 @@ from pathlib import Path
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import Put
 
@@ -26,6 +27,8 @@ WIDE_ACTIONS = 20_000
 """A version with more file actions than this is wide."""
 _CHUNK = 1 << 20
 
+_RENDERED = Failpoint("wide.rendered")
+
 
 def publish_wide(pool: Pool, place: Place, table_no: int, version: int) -> None:
     """Publish one version, or see that it is there and ours.
@@ -34,6 +37,7 @@ def publish_wide(pool: Pool, place: Place, table_no: int, version: int) -> None:
     trustworthy answer and it is not there, `TxnLogMirrorError` if it cannot be rendered, and the errors of the database.
     """
     with _rendered(pool, table_no, version) as (ours, txn_id):
+        _RENDERED.reached()
         path = log_path(place.folder, version)
         if place.store.put_file_if_absent(path, ours) is not Put.CREATED:
             _compare(place, path, ours, txn_id)

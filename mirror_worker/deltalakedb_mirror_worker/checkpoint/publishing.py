@@ -13,6 +13,7 @@ from pathlib import Path
 from deltalakedb.database import Database
 from deltalakedb.deltalog import last_checkpoint
 from deltalakedb.errors import TxnLogMirrorError, TxnLogObjectStoreError
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import LAST_CHECKPOINT, SIDECARS, log_folder, log_path
 from deltalakedb.objectstore import Put
 from deltalakedb_mirror_worker import version_checksum
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 
+_BUILT = Failpoint("checkpoint.built")
+_PUT = Failpoint("checkpoint.put")
+_NAMED = Failpoint("checkpoint.named")
+
 
 def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
     """Publish the checkpoint of a published version, and name it in `_last_checkpoint` unless that is further already.
@@ -36,6 +41,7 @@ def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
         raise TxnLogMirrorError(f"version {version} is not published, so it gets no checkpoint")
     with tempfile.TemporaryDirectory(prefix="deltalakedb-checkpoint-") as folder:
         built = build(db, table_id, version, Path(folder))
+        _BUILT.reached()
         log = log_folder(place.folder)
         # The sidecars first: whoever finds the main file finds all of it.
         for path, file in [(f"{log}{SIDECARS}/{file.name}", file) for file in built.sidecars] + [
@@ -46,7 +52,9 @@ def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
                     "%s/%s is there already and not what SQL says; it is left unnamed", place.store.root, path
                 )
                 return False
+            _PUT.reached()
         named = _name(place, built)
+        _NAMED.reached()
     version_checksum.put(place, built.table, built.adds, built.add_bytes, built.txns, built.domains)
     return named
 

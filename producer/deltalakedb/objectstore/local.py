@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deltalakedb.errors import TxnLogObjectStoreError
+from deltalakedb.failpoints import Failpoint
 
 from .port import NewObject, Object, ObjectInfo, Put, probe_conditional_puts
 
@@ -37,6 +38,14 @@ _SYNCFS_FROM = 8
 """Files in one batch from which one flush of the whole file system is cheaper than one per file."""
 
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+_WRITTEN = Failpoint("local.written")
+_FLUSHED = Failpoint("local.flushed")
+_LINKED = Failpoint("local.linked")
+_NAMED = Failpoint("local.named")
+_REPLACED = Failpoint("local.replaced")
+_DELETED = Failpoint("local.deleted")
 
 
 Answers = list[Put]
@@ -107,6 +116,7 @@ class LocalStore:
                 path = new.path
                 staged.append(self._stage(new.path, new.data, new.time_ms))
             _flush([file.descriptor for file in staged])
+            _FLUSHED.reached()
             return self._link(staged)
         except OSError as error:
             raise self._failed("put", path, error) from error
@@ -126,6 +136,7 @@ class LocalStore:
                 folder = os.path.dirname(file.target)
                 self._make_folder(folder)
                 os.replace(file.temporary, file.target)
+                _REPLACED.reached()
                 _flush_folder(folder)
         except OSError as error:
             raise self._failed("replace", path, error) from error
@@ -142,6 +153,7 @@ class LocalStore:
                 shutil.copyfileobj(origin, copy, 1 << 20)
                 time_ns = os.fstat(origin.fileno()).st_mtime_ns
             os.utime(file.descriptor, ns=(time_ns, time_ns))
+            _WRITTEN.reached()
             _flush([file.descriptor])
             return self._link(staged)[0]
         except OSError as error:
@@ -165,6 +177,7 @@ class LocalStore:
         for path in paths:
             try:
                 os.unlink(self._path(path))
+                _DELETED.reached()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -212,6 +225,7 @@ class LocalStore:
                 view = view[os.write(file.descriptor, view) :]
             if time_ms is not None:
                 os.utime(file.descriptor, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
+            _WRITTEN.reached()
         except OSError:
             _discard([file])
             raise
@@ -245,9 +259,11 @@ class LocalStore:
                     results.append(Put.EXISTS)
                     break
                 results.append(Put.CREATED)
+                _LINKED.reached()
         finally:
             for folder in folders:
                 _flush_folder(folder)
+        _NAMED.reached()
         return results
 
     def _link_one(self, file: _Staged, folder: str) -> None:
