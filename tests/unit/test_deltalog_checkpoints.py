@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -202,30 +202,29 @@ def test_times_beyond_iso_8601_are_left_out() -> None:
 def test_typed_statistics_are_read_only_where_they_are_needed(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where every file has the text, the typed form is not even decoded; where the footer does not say, it is."""
-    asked: list[set[str]] = []
-    columns = checkpoints._columns
+    """As long as every file has the text, the typed form is not even decoded; from where on one has not, it is."""
+    asked: list[bool] = []
+    read_columns = checkpoints._read
 
-    def spy(parquet: pq.ParquetFile, *, files: bool) -> list[str]:
-        found = columns(parquet, files=files)
-        asked.append({name for name in found if "parsed" in name})
-        return found
+    def spy(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        asked.append(any("parsed" in name for name in columns))
+        return read_columns(parquet, columns)
 
-    monkeypatch.setattr(checkpoints, "_columns", spy)
+    monkeypatch.setattr(checkpoints, "_read", spy)
+    monkeypatch.setattr(checkpoints, "_BATCH_ROWS", 2)
     parsed = pa.struct([("numRecords", pa.int64())])
     schema = pa.schema([("add", add_type(stats=pa.string(), stats_parsed=parsed, partitionValues_parsed=parsed))])
-    rows: list[dict[str, Any]] = [
-        {"add": {"path": "a", "stats": "{}", "stats_parsed": {"numRecords": 1}}},
-        {"add": None},
-    ]
-    more = {"add": {"path": "b", "stats_parsed": {"numRecords": 2}}}
+    files = [{"add": {"path": f"f{n}", "stats": f"{{{n}}}", "stats_parsed": {"numRecords": n}}} for n in range(9)]
+    rows: list[dict[str, Any]] = [*files[:3], {"add": None}, *files[3:]]
+    without = {"add": {"path": "typed", "stats_parsed": {"numRecords": 77}}}
     write(store, f"{4:020}.checkpoint.parquet", rows, schema=schema)
-    write(store, f"{5:020}.checkpoint.parquet", [*rows, more], schema=schema)
-    write(store, f"{6:020}.checkpoint.parquet", [*rows, more], schema=schema, write_statistics=False)
+    for version, place in enumerate((0, 3, 6, 10), 5):
+        write(store, f"{version:020}.checkpoint.parquet", [*rows[:place], without, *rows[place:]], schema=schema)
 
-    assert [json.loads(a.json)["stats"] for a in read(store, 4)[1]] == ["{}"]
-    assert [json.loads(a.json)["stats"] for v in (5, 6) for a in read(store, v)[1]] == ["{}", '{"numRecords":2}'] * 2
-    assert [found for found in asked if found] == [{"add.stats_parsed"}] * 2
+    texts = {v: {a["path"]: a["stats"] for _, a in objects(read(store, v)[1])} for v in range(4, 9)}
+    plain = {f"f{n}": f"{{{n}}}" for n in range(9)}
+    assert texts == {4: plain, **dict.fromkeys(range(5, 9), plain | {"typed": '{"numRecords":77}'})}
+    assert asked == [False, False, *[False, False, True] * 4]
 
 
 @pytest.mark.parametrize("held", [commits.HELD_BYTES, 0])

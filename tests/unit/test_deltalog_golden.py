@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -45,6 +48,13 @@ def log_of(table: dict[str, Any]) -> DeltaLog:
     return DeltaLog(open_object_store(str(GOLDEN / table["table"])))
 
 
+DAMAGED = (
+    "delta-rs/checkpoints_vacuumed",
+    "kernel-rs-data/v2-checkpoints-parquet-with-sidecars",
+    "kernel-rs-data/v2-checkpoints-json-with-sidecars",
+    "kernel-rs-data/v1-multi-part-struct-stats-only",
+    "delta-rs/table_with_deletion_logs",
+)
 READABLE = [table for table in tables() if table["table"] not in REFUSED]
 
 
@@ -106,6 +116,37 @@ def test_checksums_agree_with_the_logs() -> None:
     for found in contradicted.values():
         assert found[0] == "_delta_log/00000000000000000000.crc says numFiles 10, the log says 0"
         assert len(found) == 4
+
+
+@pytest.mark.parametrize("seed", range(30 if READABLE else 0))
+def test_a_damaged_log_is_read_or_refused_by_name(tmp_path: Path, seed: int) -> None:
+    """Torn, overwritten, shortened and lengthened files of every kind end in a state or in our error, in nothing else."""
+    random = Random(seed)
+    shutil.copytree(
+        GOLDEN / random.choice(DAMAGED) / "_delta_log", tmp_path / "_delta_log", copy_function=shutil.copyfile
+    )
+    files = sorted(path for path in tmp_path.rglob("[!.]*.*") if path.stat().st_size)
+    for path in random.sample(files, 3):
+        data = bytearray(path.read_bytes())
+        at = random.randrange(len(data))
+        end = min(len(data), at + random.randrange(40))
+        data[at : random.choice([at, end, len(data)])] = random.randbytes(random.choice([0, end - at]))
+        path.write_bytes(bytes(data))
+    log = DeltaLog(open_object_store(str(tmp_path)))
+    refused: list[TxnLogDeltaLogError] = []
+    for version in [version for span in log.listing.reconstructible() for version in span][-2:]:
+        try:
+            with log.state(version) as state:
+                contradictions(log, state)
+        except TxnLogDeltaLogError as error:
+            refused.append(error)
+
+    assert {error.problem for error in refused} <= {
+        LogProblem.CORRUPT,
+        LogProblem.VANISHED,
+        LogProblem.UNSUPPORTED_FEATURE,
+    }
+    assert all(error.path and error.version is not None for error in refused)
 
 
 def live_files(log: DeltaLog, version: int, base: Checkpoint | None) -> dict[Any, Any]:

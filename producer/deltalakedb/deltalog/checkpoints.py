@@ -11,10 +11,12 @@ import tempfile
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deltalakedb.events import ImportedAction
@@ -97,10 +99,7 @@ class CheckpointReader:
                 pa.BufferReader(found) if isinstance(found, bytes) else pa.memory_map(str(found)) as data,
                 pq.ParquetFile(data) as parquet,
             ):
-                columns = _columns(parquet, files=files)
-                if not columns:
-                    return
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+                for batch in _batches(parquet, files=files):
                     yield from actions(batch, local=self._local)
         except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
             raise corrupt(path, self.version, f"it cannot be read as a checkpoint ({error})") from error
@@ -150,37 +149,40 @@ def _schema_of(metadata: ImportedAction) -> str:
     return found
 
 
-def _columns(parquet: pq.ParquetFile, *, files: bool) -> list[str]:
-    """Columns of the files, or of everything else; of files without what only repeats other columns."""
+def _batches(parquet: pq.ParquetFile, *, files: bool) -> Iterator[pa.RecordBatch]:
+    """Rows with the files, or with everything else; of files without what only repeats other columns.
+
+    Typed statistics are read from where on a file has no text. A footer would say whether there is such a file, but
+    pyarrow ends the process over one that is corrupt.
+    """
     structs = {field.name: field.type for field in parquet.schema_arrow if pa.types.is_struct(field.type)}
     if not files:
-        return [name for name in structs if name not in FILES and name not in NOT_STATE]
-    columns = []
-    for kind in FILES:
-        fields = [field.name for field in structs.get(kind, ())]
-        spare = {PARTITION_VALUES_PARSED}
-        if "stats" in fields and _all_have(parquet, f"{kind}.stats", f"{kind}.path"):
-            spare.add(STATS_PARSED)
-        columns += [f"{kind}.{name}" for name in fields if name not in spare]
-    return columns
+        yield from _read(parquet, [name for name in structs if name not in FILES and name not in NOT_STATE])
+        return
+    fields = [(kind, field.name) for kind in FILES for field in structs.get(kind, ())]
+    typed = [f"{kind}.{name}" for kind, name in fields if name == STATS_PARSED]
+    columns = [f"{kind}.{name}" for kind, name in fields if name not in (STATS_PARSED, PARTITION_VALUES_PARSED)]
+    done = 0
+    for batch in _read(parquet, columns):
+        if typed and _some_have_no_statistics(batch):
+            break
+        yield batch
+        done += batch.num_rows
+    else:
+        return
+    for batch in _read(parquet, [*columns, *typed]):
+        if done < batch.num_rows:
+            yield batch.slice(done)
+        done = max(0, done - batch.num_rows)
 
 
-def _all_have(parquet: pq.ParquetFile, column: str, other: str) -> bool:
-    """Whether `column` is surely there wherever `other` is (which is never there alone)."""
-    nulls = _null_count(parquet, column)
-    return nulls is not None and nulls == _null_count(parquet, other)
+def _read(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    if columns:
+        yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
 
 
-def _null_count(parquet: pq.ParquetFile, column: str) -> int | None:
-    """How often a column is null, as the file's footer says; None where it does not say."""
-    total = 0
-    for group in range(parquet.metadata.num_row_groups):
-        row_group = parquet.metadata.row_group(group)
-        for n in range(row_group.num_columns):
-            chunk = row_group.column(n)
-            if chunk.path_in_schema == column:
-                nulls = None if chunk.statistics is None else chunk.statistics.null_count
-                if nulls is None:
-                    return None
-                total += nulls
-    return total
+def _some_have_no_statistics(batch: pa.RecordBatch) -> bool:
+    adds: Any = batch.column("add") if "add" in batch.schema.names else None
+    if adds is None or adds.type.get_field_index("stats") < 0:
+        return True
+    return bool(pc.struct_field(adds, "stats").null_count > adds.null_count)
