@@ -6,7 +6,7 @@ import threading
 import time
 
 from deltalakedb.errors import TxnLogConfigError, TxnLogError, TxnLogTimeoutError
-from deltalakedb.eventlog import EventLog
+from deltalakedb.eventlog import EventLog, Stream
 from deltalakedb.settings import Settings
 
 from .lake import holder, is_made, lock_file, make_lake, open_log, open_store
@@ -40,7 +40,7 @@ class Stepper:
             if not self._lock.try_acquire():
                 return None
             try:
-                return self._current().step(max_events, 0.0)
+                return self._step(max_events)
             except TxnLogError:
                 self._drop()
                 raise
@@ -55,15 +55,20 @@ class Stepper:
             self._drop()
             self._log.close()
 
-    def _current(self) -> Committer:
-        """The committer, taken over again if another process stepped since: its caches would be stale."""
+    def _step(self, max_events: int) -> int:
+        """Step; take over again where another process stepped since, because our caches are stale. Where it has decided
+        all there is, the lake is left to it: taking over writes to SQL."""
         if self._store is None:
             self._store = open_store(self._settings)
-        if self._committer is None or self._store.cursor() != self._committer.cursor:
-            if self._committer is not None:
-                self._committer.__exit__(None, None, None)
+        cursor = self._store.cursor()
+        if self._committer is not None and self._committer.cursor != cursor:
+            if self._log.end(Stream.STAGED) == cursor.position:
+                return 0
+            self._committer.__exit__(None, None, None)
+            self._committer = None
+        if self._committer is None:
             self._committer = Committer(self._store, self._log, holder=holder(self._settings))
-        return self._committer
+        return self._committer.step(max_events, 0.0)
 
     def _drop(self) -> None:
         self._committer = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from deltalakedb.catalog import IN_PLACE
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.settings import Settings
@@ -10,6 +12,8 @@ from .worker import Worker
 
 WAIT_SECONDS = 10.0
 """How long a step waits for another process that is publishing: it may have begun before our commit."""
+LOOK_SECONDS = 0.01
+"""How often it looks meanwhile whether that one has published everything: many that wait for one need no turn each."""
 
 
 class Stepper:
@@ -23,8 +27,14 @@ class Stepper:
 
         Raises `TxnLogMirrorError` if the root is another lake's, and the errors of the database.
         """
-        progress = self._worker.step(WAIT_SECONDS)
-        return None if progress is None else progress.more
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self._worker.idle():
+            progress = self._worker.step(LOOK_SECONDS)
+            if progress is not None:
+                return progress.more
+            if time.monotonic() >= deadline:
+                return None
+        return False
 
     def close(self) -> None:
         """Write the last watermark and free connections. Idempotent."""

@@ -152,6 +152,13 @@ class Mirror:
             wait(begun or left, PATIENCE_SECONDS if begun else LEFT_SECONDS)
         return self._collect(behind, more=more)
 
+    def idle(self) -> bool:
+        """Whether nothing is missing and nothing on its way from here."""
+        if self._running:
+            return False
+        with self._pool.connection() as db:
+            return not self._served(Catalog(db))
+
     def close(self) -> None:
         """Wait a few seconds for what is on its way, and record it. What is not recorded is found again later."""
         self._threads.close()

@@ -69,6 +69,10 @@ class Worker:
             self._begun = True
         return progress
 
+    def idle(self) -> bool:
+        """Whether a step would find nothing to do; asks SQL, and waits for nobody."""
+        return self._begun and self.mirror.idle()
+
     def progress(self, name: str) -> MirrorProgress:
         """How far the table of that name is. Raises `TxnLogTableNotFoundError` if there is none."""
         with self.pool.connection() as db:

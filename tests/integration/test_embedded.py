@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,7 @@ import pytest
 
 import deltalakedb
 from deltalakedb import Lake
+from deltalakedb.database import open_database
 from tests.integration.embedded_client import TABLES
 
 ROWS = pa.table({"id": [1, 2, 3]})
@@ -122,6 +124,32 @@ def test_killed_clients_leave_nothing_half_done(directory: Path) -> None:
         assert len(set(left)) == len(left)
         assert set(told) <= set(left)
         lake.sync(timeout=30)
+
+
+def test_who_finds_nothing_takes_nothing_over(directory: Path) -> None:
+    """A client whose transaction another one has decided and published reads that, and writes nothing to SQL."""
+
+    def written() -> list[tuple[object, ...]]:
+        with closing(open_database(one.settings.address)) as database:
+            return database.query("SELECT epoch, position FROM dl_committer_position") + database.query(
+                "SELECT updated_ms FROM dl_mirror_status"
+            )
+
+    with deltalakedb.connect(directory) as one, deltalakedb.connect(directory) as two:
+        two.append("orders", ROWS)
+        one.append("orders", ROWS)
+        before = written()
+        session = two._open_session()
+        mirror = session.mirror()
+        assert session.committer is not None
+        assert mirror is not None
+        stepped = session.committer.try_step(10), mirror.try_step()
+        after = written()
+        two.append("orders", ROWS)
+
+        assert stepped == (0, False)
+        assert after == before
+        assert one.table("orders").to_arrow().num_rows == 9
 
 
 def test_many_threads(directory: Path) -> None:
