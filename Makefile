@@ -1,6 +1,7 @@
 # make demo     the pipeline on this machine, without any server (needs Python 3.11 or newer, nothing else)
 # make test     every test, on real services (also wants Java 17 and Maven, and installs them where it can)
 # make check    lint, types, layers, unit tests: seconds, no server, no network
+# make golden   every golden table through every store and back, GOLDEN=folder; ARGS=--no-spark is faster by minutes
 # make bench    the benchmarks, as JSON lines; ONLY=commit.postgres runs a part, SECONDS=5 less long, CORES=2 on two cores
 # make soak     minutes of what shows rarely: a thousand kills of the mirror
 # make services fetches and caches the test services
@@ -11,7 +12,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench soak services lock clean tools
+.PHONY: demo test check golden bench soak services lock clean tools
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
@@ -48,6 +49,9 @@ check: $(TEST) $(PROJECT)
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(VENV)/bin/pytest -q -n $(WORKERS) tests/unit
+
+golden: tools $(TEST) $(PROJECT) services
+	@$(VENV)/bin/python -m tests.golden_tables $(GOLDEN) $(ARGS)
 
 bench: tools $(TEST) $(PROJECT) services
 	@$(VENV)/bin/python -m bench $(if $(ONLY),--only '$(ONLY)') $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORES),--cores $(CORES))

@@ -12,6 +12,7 @@ import deltalake
 import polars
 import pyarrow as pa
 
+from tests.golden_tables.replay import read_log
 from tests.services import duck
 
 Reader = Callable[[Path], "pa.Table"]
@@ -48,8 +49,13 @@ def digest(rows: pa.Table) -> str:
 
 def differing(original: Path, copy: Path, readers: Mapping[str, Callable[[Path], str]]) -> list[str]:
     """What a reader gives of the copy and not of the original, for every reader that reads the original."""
+    log = read_log(original)
+    if log.contradicts_itself():
+        return []  # nobody can say what it should be
     found = []
     for name, read in readers.items():
+        if name == "sail" and log.compacted:
+            continue  # it believes compacted logs, also those that are wrong, and no import reads them
         try:
             wanted = read(original)
         except BaseException as error:

@@ -83,6 +83,8 @@ class Log:
     folder: Path
     commits: dict[int, Path]
     checkpoints: dict[int, list[list[Path]]]
+    compacted: bool
+    """Whether there are compacted logs beside the commits."""
 
     @property
     def newest(self) -> int:
@@ -99,6 +101,16 @@ class Log:
         """The state at a version: from the oldest thing that tells it, as an importer must do it."""
         base = self._base(version)
         assert base is not None, f"{self.folder} does not tell version {version}"
+        return self._from(base, version)
+
+    def contradicts_itself(self) -> bool:
+        """Whether its newest checkpoint, which readers begin with, says something else than the commits up to it."""
+        checkpoint = max((version for version in self.checkpoints if version <= self.newest), default=None)
+        if checkpoint is None or checkpoint not in self.versions():
+            return False
+        return bool(self.at(checkpoint).compare(self._from(checkpoint, checkpoint)))
+
+    def _from(self, base: int, version: int) -> State:
         state = State()
         if base >= 0:
             for action in _checkpoint(self.folder, self.checkpoints[base][0]):
@@ -138,7 +150,7 @@ def read_log(table: Path) -> Log:
         wanted = int(kind) if kind.isdigit() else 1
         if len(files) == wanted:
             checkpoints.setdefault(number, []).append([files[part] for part in sorted(files)])
-    return Log(folder, commits, checkpoints)
+    return Log(folder, commits, checkpoints, compacted=any(folder.glob("*.compacted.json")))
 
 
 def without_nulls(value: Any) -> Any:

@@ -16,10 +16,12 @@ from psycopg import sql
 
 import deltalakedb
 from deltalakedb import Lake
+from deltalakedb.settings import load_settings
+from deltalakedb_committer.lake import make_lake
 from tests.processes import Service
 from tests.services.run import Addresses
 
-STORES = ("sqlite", "postgres")
+STORES = ("sqlite", "postgres", "duckdb")
 
 
 @contextmanager
@@ -29,7 +31,11 @@ def lake_on(store: str, folder: Path, servers: Addresses) -> Iterator[Lake]:
         with _on_postgres(folder, servers.postgres()) as lake:
             yield lake
         return
-    with deltalakedb.connect(folder / "lake", mirror="off") as lake:
+    where: str | Path = folder / "lake"
+    if store == "duckdb":
+        where = f"deltasql://duckdb/{folder}/lake.duckdb"
+        make_lake(load_settings(store=where, log=f"sqlite://{folder}/log.db", root=str(folder / "tables")))
+    with deltalakedb.connect(where, mirror="off") as lake:
         yield lake
 
 
