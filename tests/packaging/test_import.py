@@ -30,8 +30,8 @@ NAMES = {
     "TxnLogFencedError", "TxnLogHaltedError", "TxnLogImportError", "TxnLogMirrorError", "TxnLogMissingExtraError",
     "TxnLogObjectStoreError", "TxnLogOutcomeUnknownError", "TxnLogRejectedError", "TxnLogSchemaError",
     "TxnLogStoreInUseError", "TxnLogTableFencedError", "TxnLogTableNotFoundError", "TxnLogTimeoutError",
-    "TxnLogTransactionError", "TxnLogTransactionStateError", "TxnLogUndoError", "TxnLogUriError", "TxnLogValidationError", "begin",
-    "connect", "load_settings", "open",
+    "TxnLogTransactionError", "TxnLogTransactionStateError", "TxnLogUndoError", "TxnLogUriError",
+    "TxnLogValidationError", "begin", "connect", "load_settings", "open",
 }  # fmt: skip
 
 
