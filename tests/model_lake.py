@@ -190,6 +190,9 @@ class ModelLake:
                     content=row["content"],
                 )
                 add_content(needs, decode_content(row["content"]))
+        for row in self.rows["dl_staged_chunks"]:
+            newest = max(row["time_ms"], state.incomplete.get(row["txn_id"], 0))
+            state.incomplete[row["txn_id"]] = newest
         txn_ids = set(needs.txn_ids)
         for row in self.rows["dl_app_transactions"]:
             if any(version <= row["app_version"] for version in needs.apps.get(row["app_id"], ())):

@@ -15,6 +15,7 @@ from .decisions import (
     Commit,
     Decision,
     Entry,
+    Expired,
     Imported,
     Nothing,
     Rejection,
@@ -51,7 +52,11 @@ def advance(state: State, decision: Decision) -> None:
                 advance(state, decision.decided)
         case Rejection():
             _note(state, decision.txn_id, decision.digest, decision.outcome, ())
+        case Expired():
+            for rejection in decision.rejections:
+                advance(state, rejection)
         case Staged():
+            state.incomplete[decision.txn_id] = decision.event_time_ms
             state.chunks.setdefault(decision.txn_id, {})[decision.chunk.index] = decision.chunk
         case Answer() | Nothing():
             pass
@@ -62,6 +67,7 @@ def _note(state: State, txn_id: str, digest: bytes | None, outcome: Outcome, app
     for app in apps:
         state.apps.setdefault(app.app_id, {})[app.version] = txn_id
     state.chunks.pop(txn_id, None)
+    state.incomplete.pop(txn_id, None)
 
 
 def _advance_table(state: State, commit: Commit, change: TableChange) -> None:

@@ -55,6 +55,12 @@ class Applier:
         return self._cursor
 
     @property
+    def expires_ms(self) -> int | None:
+        """The log time from which on a tick gives up an incomplete transaction; None: there is none."""
+        since = min(self._state.incomplete.values(), default=None)
+        return None if since is None else since + self._state.rules.expire_ms
+
+    @property
     def lake_id(self) -> str:
         """The lake's id."""
         return self._state.lake.lake_id

@@ -31,7 +31,19 @@ from deltalakedb.ids import is_txn_id
 from .advance import advance
 from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
 from .assembly import assemble
-from .decisions import Accepted, Chunk, Commit, DeadLetter, Decision, Entry, Imported, Nothing, Rejection, Staged
+from .decisions import (
+    Accepted,
+    Chunk,
+    Commit,
+    DeadLetter,
+    Decision,
+    Entry,
+    Expired,
+    Imported,
+    Nothing,
+    Rejection,
+    Staged,
+)
 from .imports import decide_chunk
 from .lake_actions import decide_action
 from .needs import StagedEvent, Undecodable
@@ -153,7 +165,7 @@ def _decide_control(state: State, event: Control, position: int, time_ms: int) -
     asker = asked_by(state, event.control_id, event.client_id, event.outcome_partition, position, time_ms)
     command = event.command
     if isinstance(command, Tick):
-        return Nothing(position)
+        return _tick(state, position, time_ms)
     first = state.decided.get(event.control_id)
     if first is not None:
         return answer(asker, first, None)
@@ -175,6 +187,20 @@ def _decide_control(state: State, event: Control, position: int, time_ms: int) -
                 return decide_action(state, command, asker)
     except Refused as refused:
         return rejection(asker, refused, None)
+
+
+def _tick(state: State, position: int, time_ms: int) -> Expired | Nothing:
+    """By the log's time, and at ticks only: what comes late but before one is decided as if it had come in time."""
+    limits = state.rules
+    due = sorted(txn_id for txn_id, since in state.incomplete.items() if since + limits.expire_ms <= time_ms)
+    if not due:
+        return Nothing(position)
+    hours = limits.expire_ms / 3_600_000
+    expired = Refused(Reason.EXPIRED, f"no further chunk came for {hours:g} h, and the transaction is not complete")
+    askers = [asked_by(state, txn_id, "", -1, position, time_ms) for txn_id in due[: limits.max_expired]]
+    return Expired(
+        position=position, rejections=tuple([rejection(asker, expired, None, chunked=True) for asker in askers])
+    )
 
 
 def _cancel(state: State, command: Cancel, asker: Asker) -> Decision:

@@ -220,6 +220,13 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter: DeadLetter | None = None
 
 
+class Expired(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick by which transactions are given up whose chunks stopped coming: each is rejected for ever."""
+
+    position: int
+    rejections: tuple[Rejection, ...]
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier decision, told again to who asked: nothing changes."""
 
@@ -244,4 +251,4 @@ class Nothing(msgspec.Struct, frozen=True):
     position: int
 
 
-Decision = Commit | Accepted | Imported | Rejection | Answer | Staged | Nothing
+Decision = Commit | Accepted | Imported | Rejection | Answer | Expired | Staged | Nothing

@@ -57,7 +57,8 @@ _DOMAINS = f"""
 
 
 def load_directory(database: Database, state: State) -> None:
-    """Enter every table into `state`, without heads, and every mirror target."""
+    """Enter every table into `state`, without heads, every mirror target and every transaction that is not complete."""
+    state.incomplete.update(database.query("SELECT c.txn_id, max(c.time_ms) FROM dl_staged_chunks c GROUP BY c.txn_id"))
     for row in database.query(f"SELECT {columns(Target._fields, 't')} FROM dl_mirror_targets t"):
         state.targets[row[0]] = Target(*row)
     for row in database.query(f"SELECT {columns(_TABLE, 't')} FROM dl_tables t ORDER BY t.table_no"):

@@ -28,6 +28,7 @@ from .decisions import (
     DeadLetter,
     Decision,
     Entry,
+    Expired,
     Imported,
     Nothing,
     Rejection,
@@ -111,6 +112,10 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
             _add_transaction(batch, decision, commit_seq=None)
             if decision.dead_letter is not None:
                 batch.outbox.append(_dead_letter(decision.dead_letter))
+        case Expired():
+            for rejection in decision.rejections:
+                _add_transaction(batch, rejection, commit_seq=None)
+            return
         case Staged():
             chunk = decision.chunk
             batch.inserts["dl_staged_chunks"].append(

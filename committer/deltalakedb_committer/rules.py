@@ -46,6 +46,10 @@ class Rules:
     max_name_bytes: int = 255
     """Of short names: application ids, client ids, engine, operation."""
 
+    expire_ms: int = 3_600_000
+    """How long after its newest chunk an incomplete transaction is given up."""
+    max_expired: int = 1_000
+    """How many of them by one tick."""
     read_distance: int = 10_000
     """How many versions back a read version may lie that has to be checked against every winner since."""
     outcome_partitions: int = 8

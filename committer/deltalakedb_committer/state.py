@@ -250,6 +250,8 @@ class State:
     transaction. The first decisions of these transactions are in `decided` too."""
     chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
     """Staged chunks of the incomplete transactions that the batch names, by index."""
+    incomplete: dict[str, int] = field(default_factory=dict)
+    """Every transaction of which some chunks are staged and others missing, and the append time of its newest one."""
     touched: set[int] = field(default_factory=set)
     """table_no of the tables that `forget()` has to go through."""
 

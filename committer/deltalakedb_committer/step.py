@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
+from deltalakedb.codec import encode
 from deltalakedb.errors import TxnLogHaltedError
-from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
-from deltalakedb.events import StagedTransaction
+from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
+from deltalakedb.events import Control, StagedTransaction, Tick
+from deltalakedb.ids import new_txn_id
 
 from .applying import MAX_BATCH_BYTES, Applier, event_of
 from .decisions import Commit, Decision, Imported
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 CLOCK_TOLERANCE_MS = 3_600_000
 """A record from further in the future than this means a wrong clock somewhere, not a slow one."""
 DRAIN_SECONDS = 5.0
+TICK_SECONDS = 60.0
+"""Least time between two ticks."""
 PACE_MS = 1_000
 """How far T may run ahead of our clock before the loop waits instead of writing."""
 
@@ -50,6 +54,8 @@ class Committer:
         """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`."""
         self._log = log
         self._clock = clock
+        self._holder = holder
+        self._ticked = 0.0
         self._applier = Applier(store, store.take_over(holder))
         self._outbox = Outbox(log)
         self._pending: list[Record] = []
@@ -77,6 +83,7 @@ class Committer:
         Raises `TxnLogFencedError` if another committer took over, `TxnLogHaltedError` for a named halted state, and
         the errors of store and log; in none of these cases is anything told that is not durable.
         """
+        self._tick()
         records, events = self._next_events(limit, timeout)
         if not records:
             self._outbox.published_position()
@@ -152,6 +159,15 @@ class Committer:
             ahead = commit.time_ms - self._clock() * 1000 - PACE_MS
             if ahead > 0:
                 time.sleep(ahead / 1000)
+
+    def _tick(self) -> None:
+        """Put a tick on the log when one could give up an incomplete transaction: when it does is for its time to say."""
+        expires_ms, now = self._applier.expires_ms, self._clock()
+        if expires_ms is None or now * 1000 < expires_ms or now - self._ticked < TICK_SECONDS:
+            return
+        self._ticked = now
+        tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())
+        self._log.append(Stream.STAGED, [Message(encode(tick))])
 
     def _log_lag(self, last: Record) -> int:
         """About how many records wait behind this batch; the end of the log is asked for once a second."""

@@ -19,8 +19,18 @@ from deltalakedb.errors import (
     TxnLogFencedError,
     TxnLogHaltedError,
 )
-from deltalakedb.events import AppTransaction, Content, Predicate, ReadSet, StagedTransaction, TableWork, Term
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Rejection, Staged
+from deltalakedb.events import (
+    AppTransaction,
+    Content,
+    Control,
+    Predicate,
+    ReadSet,
+    StagedTransaction,
+    TableWork,
+    Term,
+    Tick,
+)
+from deltalakedb_committer.decisions import Accepted, Answer, Commit, Expired, Rejection, Staged
 from deltalakedb_committer.needs import Needs, add_needs
 from deltalakedb_committer.partitions import Partitions
 from deltalakedb_committer.rows import Batch, OutboxRow
@@ -397,6 +407,27 @@ def test_named_things_are_loaded(store: SqlCommitStore) -> None:
     assert orders.txns["app"].txn.version == 7
     state.forget()
     assert [*lineitem.files, *orders.winners, *state.decided, *state.apps] == []
+
+
+def test_what_stays_incomplete_is_given_up_by_whoever_leads_then(
+    database: Database, store: SqlCommitStore, committer: DirectCommitter
+) -> None:
+    """The next committer knows of chunks that were staged before it; a tick rejects their transaction and frees them."""
+    committer.commit(create("orders"))
+    parts = chunked([Content(tables=(append("orders", add(path)),)) for path in "ab"], txn_id=txn(7))
+    committer.apply(parts[:1])
+    later = DirectCommitter(store)
+    later.state.rules = replace(later.state.rules, expire_ms=1)
+
+    (expired,) = later.apply([Control(control_id=txn(8), lake_id=LAKE_ID, client_id="test", command=Tick())])
+    (late,) = later.apply(parts[1:])
+
+    assert isinstance(expired, Expired)
+    assert isinstance(late, Answer)
+    assert load_state(store, store.cursor()).incomplete == {}
+    rows = dump(database)
+    assert rows["dl_staged_chunks"] == rows["dl_live_files"] == []
+    assert len(rows["dl_transactions"]) == 2
 
 
 def test_what_winners_did_is_loaded_where_it_is_compared(store: SqlCommitStore) -> None:

@@ -23,7 +23,7 @@ from deltalakedb.events import (
     WrittenAgainst,
 )
 from deltalakedb_committer.decide import Undecodable, decide, isolated
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Nothing, Rejection, Staged
+from deltalakedb_committer.decisions import Accepted, Answer, Commit, Expired, Nothing, Rejection, Staged
 from deltalakedb_committer.needs import Needs, TableNeeds
 from deltalakedb_committer.rules import Rules, rules
 from tests.model_lake import (
@@ -743,6 +743,40 @@ class TestControl:
 
         assert isinstance(decision, Rejection)
         assert (decision.txn_id, rejected(decision).reason) == (txn(3), Reason.INVALID_ACTION)
+
+    def test_a_tick_gives_up_what_stays_incomplete(self) -> None:
+        """An hour after its newest chunk a transaction is rejected for ever: a repeated chunk does not renew it, and
+        neither does one that comes after the tick complete it."""
+        lake = two_tables()
+        events = chunked([Content(tables=(append(path),)) for path in "abc"], txn_id=txn(5))
+        hour = 3_600_000
+        for event, at in ((events[0], 0), (events[1], hour - 1), (events[0], hour)):
+            lake.decide(event, at=START_MS + at)
+
+        early = lake.decide(control(Tick()), at=START_MS + 2 * hour - 2)
+        due = lake.decide(control(Tick()), at=START_MS + 2 * hour - 1)
+        late = lake.decide(events[2], at=START_MS + 2 * hour)
+
+        assert isinstance(early, Nothing)
+        assert isinstance(due, Expired)
+        assert [each.txn_id for each in due.rejections] == [txn(5)]
+        assert isinstance(late, Answer)
+        assert rejected(late).reason == Reason.EXPIRED
+        assert lake.rows["dl_staged_chunks"] == []
+        assert lake.live("orders") == set()
+        assert isinstance(lake.decide(control(Tick()), at=START_MS + 9 * hour), Nothing)
+
+    def test_one_tick_gives_up_so_many_at_most(self) -> None:
+        """Whoever leaves thousands of beginnings behind does not make one batch of them."""
+        lake = ModelLake(limits=rules_with(max_expired=2, expire_ms=1))
+        lake.commit(relaxed())
+        for number in range(5):
+            first, _ = chunked([Content(tables=(append("a"),)), Content(tables=(append("b"),))], txn_id=txn(number))
+            lake.decide(first)
+
+        given_up = [len(getattr(lake.decide(control(Tick()), at=START_MS + 99), "rejections", ())) for _ in range(4)]
+
+        assert given_up == [2, 2, 1, 0]
 
     def test_a_tick_does_nothing(self) -> None:
         """Nobody asked, nobody is told."""
