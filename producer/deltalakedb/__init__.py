@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions import AddFile, CdcFile, DeletionVector, OtherAction, RemoveFile
+    from .connecting import begin, connect, open
     from .delta_types import ArrayType, MapType, StructField, StructType
     from .errors import (
         Reason,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         TxnLogValidationError,
     )
     from .events import Outcome
-    from .lake import Lake, begin, connect, open
+    from .lake import Lake
     from .reads import TransactionTable
     from .results import Result
     from .settings import Settings, load_settings
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "actions": ("AddFile", "CdcFile", "DeletionVector", "OtherAction", "RemoveFile"),
+    "connecting": ("begin", "connect", "open"),
     "delta_types": ("ArrayType", "MapType", "StructField", "StructType"),
     "errors": (
         "Reason",
@@ -88,7 +90,7 @@ _HOMES = {
         "TxnLogValidationError",
     ),
     "events": ("Outcome",),
-    "lake": ("Lake", "begin", "connect", "open"),
+    "lake": ("Lake",),
     "reads": ("TransactionTable",),
     "results": ("Result",),
     "settings": ("Settings", "load_settings"),

@@ -73,7 +73,6 @@ class Transaction:
         isolation: str | None = None,
         wait: Wait = "committed",
         timeout: float = 60.0,
-        owns_lake: bool = False,
     ) -> None:
         if isolation is not None and isolation not in _LEVELS:
             raise TxnLogValidationError(f"isolation {isolation!r} is none of {', '.join(_LEVELS)}")
@@ -84,7 +83,7 @@ class Transaction:
         self._isolation = isolation
         self._wait = wait
         self._timeout = timeout
-        self._owns_lake = owns_lake
+        self._owns_lake = False
         self._txn_id = new_txn_id()
         self._tables: dict[str, StagedTable] = {}
         self._commit_seq: int | None = None
@@ -92,6 +91,11 @@ class Transaction:
         self._lock = threading.Lock()
         self._state = State.ACTIVE
         self._result: Result | None = None
+
+    def owning_lake(self) -> Self:
+        """This transaction, which closes its lake too when its `with` block ends."""
+        self._owns_lake = True
+        return self
 
     @property
     def txn_id(self) -> str:
