@@ -49,7 +49,7 @@ def files(adds: Iterable[AddFile], cdc: Iterable[CdcFile] = ()) -> Iterator[Data
 def _vector_file(action: str, vector: DeletionVector) -> DataFile:
     """The file of a vector whose address is an optional folder and a UUID in Z85."""
     folder, encoded = vector.path_or_inline_dv[:-_UUID_LENGTH], vector.path_or_inline_dv[-_UUID_LENGTH:]
-    name = f"deletion_vector_{uuid.UUID(bytes=_z85(encoded))}.bin"
+    name = f"deletion_vector_{_uuid(encoded)}.bin"
     path = _confined(f"{folder}/{name}" if folder else name)
     return DataFile(path, (vector.offset or 0) + vector.size_in_bytes + _FRAME_BYTES, False, action)
 
@@ -64,11 +64,12 @@ def _confined(path: str) -> str:
     return path
 
 
-def _z85(text: str) -> bytes:
-    """Bytes from ZeroMQ's base 85: five characters are four bytes, the first ones weigh most."""
+def _uuid(text: str) -> uuid.UUID:
+    """A UUID from ZeroMQ's base 85: five characters are four bytes, the first ones weigh most."""
     try:
         digits = [_Z85.index(character) for character in text]
         groups = [digits[start : start + 5] for start in range(0, len(digits), 5)]
-        return b"".join(sum(d * 85 ** (4 - i) for i, d in enumerate(group)).to_bytes(4, "big") for group in groups)
+        data = b"".join(sum(d * 85 ** (4 - i) for i, d in enumerate(group)).to_bytes(4, "big") for group in groups)
+        return uuid.UUID(bytes=data)
     except (ValueError, OverflowError) as error:
         raise TxnLogMirrorError(f"a deletion vector's address does not end with a UUID in Z85: {text!r}") from error

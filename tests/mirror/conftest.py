@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mirror.readers import read_by_all
+from tests.mirror.readers import read_by_all, travels
 from tests.mirrors import lake, make_mirror, mirror, pool, root, store_address
 
-__all__ = ["lake", "make_mirror", "mirror", "pool", "read_by_all", "root", "store_address"]
+__all__ = ["lake", "make_mirror", "mirror", "pool", "read_by_all", "root", "store_address", "travels"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -15,6 +16,8 @@ from tests.fix_s3 import S3Bucket
 from tests.lakes import PARTITIONED, FilledLake, append, create, remove
 from tests.mirrors import Root
 
+Travel = Callable[[str, datetime], int]
+"""How many rows the table at a location has at a time."""
 ReadByAll = Callable[[str], dict[str, list[dict[str, Any]]]]
 
 
@@ -96,3 +99,27 @@ def read_by_all(
         }
 
     return read
+
+
+def _delta_rs(location: str, moment: datetime) -> int:
+    table = DeltaTable(location)
+    table.load_as_version(moment)
+    return table.to_pyarrow_table().num_rows
+
+
+def _polars(location: str, moment: datetime) -> int:
+    return polars.scan_delta(location, version=moment).collect().height
+
+
+@pytest.fixture
+def travels(spark: Any) -> dict[str, Travel]:
+    """By reader. DuckDB offers versions only."""
+
+    def spark_rows(location: str, moment: datetime) -> int:
+        # As text, which Spark takes in its session's zone.
+        text = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+        count: int = spark.read.format("delta").option("timestampAsOf", text).load(location).count()
+        return count
+
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    return {"delta-rs": _delta_rs, "polars": _polars, "spark": spark_rows}

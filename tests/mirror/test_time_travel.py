@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import polars
 import pytest
-from deltalake import DeltaTable
 
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Pool
@@ -16,35 +12,8 @@ from deltalakedb_mirror_worker.places import Place
 from deltalakedb_mirror_worker.step import Mirror
 from deltalakedb_mirror_worker.writing import write_log
 from tests.lakes import FilledLake, append, create, local_path
-from tests.mirror.readers import rows
+from tests.mirror.readers import Travel, rows
 from tests.mirrors import publish_all
-
-Travel = Callable[[str, datetime], int]
-"""How many rows the table at a location has at a time."""
-
-
-def delta_rs(location: str, moment: datetime) -> int:
-    table = DeltaTable(location)
-    table.load_as_version(moment)
-    return table.to_pyarrow_table().num_rows
-
-
-def polars_rows(location: str, moment: datetime) -> int:
-    return polars.scan_delta(location, version=moment).collect().height
-
-
-@pytest.fixture
-def travels(spark: Any) -> dict[str, Travel]:
-    """By reader. DuckDB offers versions only."""
-
-    def spark_rows(location: str, moment: datetime) -> int:
-        # As text, which Spark takes in its session's zone.
-        text = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-        count: int = spark.read.format("delta").option("timestampAsOf", text).load(location).count()
-        return count
-
-    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
-    return {"delta-rs": delta_rs, "polars": polars_rows, "spark": spark_rows}
 
 
 def moments(times: list[datetime]) -> list[datetime]:
@@ -53,7 +22,7 @@ def moments(times: list[datetime]) -> list[datetime]:
 
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
-def test_a_late_mirror_moves_no_commit_in_time(
+def test_spark_and_the_others_travel_alike_after_a_late_mirror(
     lake: FilledLake, mirror: Mirror, pool: Pool, travels: dict[str, Travel]
 ) -> None:
     """In place and in a log that was written elsewhere afterwards, a time leads where it leads in SQL."""
