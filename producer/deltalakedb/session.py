@@ -29,6 +29,7 @@ from .outcomes import Lookup, Outcomes
 from .parquet import DataFileStores, TableShape
 from .publishing import Sender
 from .settings import Settings
+from .window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Session:
         self.client_id = settings.client_id or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.storage = settings.storage
         self.files = DataFileStores(self.storage)
-        self.window = threading.BoundedSemaphore(settings.window)
+        self.window = Window(settings.window)
         self._lock = threading.Lock()
         self._tables: dict[str, KnownTable] = {}
         self._claimed: set[str] = set()

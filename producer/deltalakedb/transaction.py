@@ -286,10 +286,10 @@ class Transaction:
         for staged in self._tables.values():
             staged.flush()
         records = messages(self._txn_id, content, session.sender)
-        if not session.window.acquire(timeout=seconds):
+        if not session.window.acquire(seconds):
             raise TxnLogTimeoutError(
-                f"{session.settings.window} transactions of this lake object are not answered yet (settings window), "
-                f"and none was in {seconds:g} s; this one was not published"
+                f"{session.window.limit} transactions of this lake object are not answered yet (settings window, fewer "
+                f"while the committer lags), and none was in {seconds:g} s; this one was not published"
             )
         try:
             answer = session.outcomes.ask(self._txn_id, records, max(deadline - time.monotonic(), 0.0))
@@ -299,8 +299,8 @@ class Transaction:
         answer.add_done_callback(lambda done: self._settle(done, future))
 
     def _settle(self, answer: Future[Outcome], future: Future[Result]) -> None:
-        self._session.window.release()
         error = answer.exception()
+        self._session.window.release(None if error is not None else answer.result().lag_ms)
         if error is not None:
             self._state = State.UNKNOWN
             future.set_exception(error)
