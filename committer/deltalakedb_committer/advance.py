@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from deltalakedb.actions import AddFile, DomainMetadata, RemoveFile
 from deltalakedb.events import AppTransaction, Outcome
-from deltalakedb.paths import canonical_path, is_plain
 
 from .decisions import (
     Accepted,
@@ -130,6 +129,8 @@ def _advance_import(state: State, chunk: Chunk) -> None:
             table.protocol = actions.protocol
         _set_domains(table, actions.domains)
     _advance_files(table, chunk.files)
+    for canonical, paths in chunk.spellings.items():
+        table.spellings.setdefault(canonical, set()).update(paths)
     table.live_files, table.live_bytes, table.widths = way.live_files, way.live_bytes, way.widths
     if not chunk.complete:
         table.under_way = way
@@ -151,8 +152,6 @@ def _advance_files(table: TableState, files: Mapping[FileKey, LiveFile | None]) 
             continue
         table.files[path, dv_id] = live
         table.vectors.setdefault(path, set()).add(dv_id)
-        if not is_plain(path):
-            table.spellings.setdefault(canonical_path(path, table.location), set()).add(path)
 
 
 def _set_domains(table: TableState, domains: Sequence[DomainMetadata]) -> None:

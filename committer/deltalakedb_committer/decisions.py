@@ -163,6 +163,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     actions: Actions
     files: dict[FileKey, LiveFile | None]
     """What it makes of the live files: come, or gone."""
+    spellings: dict[str, set[str]]
+    """Those that come, by their canonical path, where they are not spelled plainly."""
     entry: Entry | None
     """The table's entry in the directory, where the chunk changes it."""
 

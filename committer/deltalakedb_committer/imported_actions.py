@@ -28,7 +28,7 @@ from deltalakedb.actions import (
 from deltalakedb.delta_types import EMPTY_SCHEMA
 from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedAction
-from deltalakedb.paths import has_scheme, is_plain
+from deltalakedb.paths import has_scheme
 
 from .refusal import Refused, said, shown
 from .rules import Rules
@@ -196,15 +196,6 @@ def read_actions(actions: Sequence[ImportedAction], table: str, version: int, ru
                 table=table,
                 versions=(version,),
             ) from error
-    for path in [f.path for f in (*found.files, *found.cdc) if not is_plain(f.path)]:
-        problem = _path_problem(path, rules)
-        if problem is not None:
-            raise Refused(
-                Reason.INVALID_PATH,
-                f"version {version}, path {shown(path)}: {problem}",
-                table=table,
-                versions=(version,),
-            )
     return found
 
 
@@ -376,7 +367,7 @@ def _check_texts(value: Any) -> None:
             raise ValueError("a text in it has a NUL character")
 
 
-def _path_problem(path: str, rules: Rules) -> str | None:
+def path_problem(path: str, rules: Rules) -> str | None:
     """What keeps a path from being stored. Absolute ones are for the importer to judge, who knows what was allowed."""
     if not path:
         return "it is empty"

@@ -22,7 +22,7 @@ from deltalakedb.slots import SlotReader, Slots, slot_columns, wider
 
 from .decisions import Actions, Chunk, Entry
 from .file_rows import live_file
-from .imported_actions import ImportedActions, read_actions
+from .imported_actions import ImportedActions, path_problem, read_actions
 from .intents import OURS, nested
 from .other_actions import checked_schema
 from .refusal import Refused, shown
@@ -196,7 +196,7 @@ class _Step:
         self._state = state
         self._history = way.kind == "HISTORY"
         self._files: dict[FileKey, LiveFile | None] = {}
-        self._spellings: dict[str, list[str]] = {}
+        self._spellings: dict[str, set[str]] = {}
         self._superseded: list[LiveFile] = []
 
     def chunk(self, digest: bytes) -> Chunk:
@@ -214,14 +214,18 @@ class _Step:
         num_records: list[int | None] = []
         slots: list[Slots] = []
         widths = way.widths
+        for cdc in found.cdc:
+            self._canonical(cdc.path)
         for action in found.files:
+            path = action.path
+            canonical = path if is_plain(path) else self._canonical(path)
             if isinstance(action, RemoveFile):
                 removes.append(action)
                 if not self._history:
-                    self._end(action.path, action.dv_id)
+                    self._end(path, canonical, action.dv_id)
                 continue
             records, file_slots = read_stats(action.stats, reader)
-            self._come(action, way.adds + len(adds))
+            self._come(action, canonical, way.adds + len(adds))
             adds.append(action)
             num_records.append(records)
             slots.append(file_slots)
@@ -267,27 +271,32 @@ class _Step:
                 others=tuple(found.others),
                 superseded=tuple(self._superseded),
             ),
-            files={} if self._history else self._files,
+            files=self._files,
+            spellings=self._spellings,
             entry=self._entry(columns, complete=complete),
         )
 
     # Files.
 
-    def _come(self, add: AddFile, n: int) -> None:
+    def _come(self, add: AddFile, canonical: str, n: int) -> None:
         """The file is live from here on; in a version that is only history it ends as it comes."""
         live = live_file(add, self._way.version, n)
         if self._history:
             self._superseded.append(live)
             return
-        self._end(add.path, add.dv_id)
-        self._files[add.path, add.dv_id] = live
-        if not is_plain(add.path):
-            canonical = canonical_path(add.path, self._table.location)
-            self._spellings.setdefault(canonical, []).append(add.path)
+        path, dv_id = add.path, add.dv_id
+        self._end(path, canonical, dv_id)
+        self._files[path, dv_id] = live
+        if canonical is not path:
+            self._spellings.setdefault(canonical, set()).add(path)
 
-    def _end(self, path: str, dv_id: str) -> None:
+    def _end(self, path: str, canonical: str, dv_id: str) -> None:
         """If the file is live, by this path or by another spelling of it, it ends here."""
-        for name in self._names(path):
+        names = [path]
+        if canonical is not path or canonical in self._spellings or canonical in self._table.spellings:
+            others = self._spellings.get(canonical, set()) | self._table.spellings.get(canonical, set())
+            names += [canonical, *sorted(others)]
+        for name in names:
             key = (name, dv_id)
             live = self._files[key] if key in self._files else self._table.files.get(key)
             if live is not None:
@@ -295,11 +304,12 @@ class _Step:
                 self._files[key] = None
                 return
 
-    def _names(self, path: str) -> list[str]:
-        """The paths under which a file may be live: as it is written first."""
-        canonical = path if is_plain(path) else canonical_path(path, self._table.location)
-        others = {*self._table.spellings.get(canonical, ()), *self._spellings.get(canonical, ())}
-        return [path] if canonical == path and not others else [path, canonical, *sorted(others)]
+    def _canonical(self, path: str) -> str:
+        """The one name of a path that needs a closer look. Raises `Refused` where it cannot be stored."""
+        problem = path_problem(path, self._state.rules)
+        if problem is not None:
+            raise _refused(self._content, Reason.INVALID_PATH, f"path {shown(path)}: {problem}")
+        return canonical_path(path, self._table.location)
 
     # The table.
 
