@@ -12,7 +12,7 @@ from .worker import Worker
 
 WAIT_SECONDS = 10.0
 """How long a step waits for another process that is publishing: it may have begun before our commit."""
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.005
 """How often it looks meanwhile whether that one has published everything: many that wait for one need no turn each."""
 
 
@@ -28,13 +28,12 @@ class Stepper:
         Raises `TxnLogMirrorError` if the root is another lake's, and the errors of the database.
         """
         deadline = time.monotonic() + WAIT_SECONDS
-        while not self._worker.idle():
-            progress = self._worker.step(LOOK_SECONDS)
-            if progress is not None:
-                return progress.more
+        while (progress := self._worker.step(LOOK_SECONDS)) is None:
+            if self._worker.idle():
+                return False
             if time.monotonic() >= deadline:
                 return None
-        return False
+        return progress.more
 
     def close(self) -> None:
         """Write the last watermark and free connections. Idempotent."""
