@@ -24,10 +24,13 @@ class Fault:
     """The client is told this instead of the server's answer; None: the connection is cut without an answer."""
     delay: float = 0.0
     """Seconds that pass before the answer or the cut."""
+    truncate: bool = False
+    """Whether the client gets the first half of the server's answer, and then nothing more."""
 
 
 CUT_BEFORE = Fault(reach=False)
 CUT_AFTER = Fault()
+TRUNCATED = Fault(truncate=True)
 
 Plan = Callable[[str, str], Fault | None]
 """From method and path of a request to what happens to it; None: it passes."""
@@ -107,6 +110,8 @@ def _handler(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
                 self._answer(status, given, content)
                 return
             time.sleep(fault.delay)
+            if fault.truncate:
+                self._answer(status, given, content[: len(content) // 2], length=len(content))
             if fault.status is None:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -115,13 +120,13 @@ def _handler(proxy: S3Proxy) -> type[BaseHTTPRequestHandler]:
             text = f"<Error><Code>{code.get(fault.status, 'InternalError')}</Code><Message>injected</Message></Error>"
             self._answer(fault.status, {"Content-Type": "application/xml"}, text.encode())
 
-        def _answer(self, status: int, headers: Any, content: bytes) -> None:
+        def _answer(self, status: int, headers: Any, content: bytes, *, length: int | None = None) -> None:
             self.send_response_only(status)
             for name, value in headers.items():
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                     self.send_header(name, value)
-            length = headers.get("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(content)))
+            told = headers.get("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", told or str(len(content) if length is None else length))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)

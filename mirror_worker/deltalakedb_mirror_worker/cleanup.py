@@ -8,10 +8,8 @@ rests on it; its own version stays as JSON. First SQL is told, so that nobody pu
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from deltalakedb.catalog import Catalog, TableInfo
 from deltalakedb.database import Database, Pool
@@ -22,6 +20,7 @@ from deltalakedb.objectstore import ObjectInfo, ObjectStore, Put
 
 from . import properties, status, watermark
 from .places import Place
+from .scratch import scratch
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +151,8 @@ def _may_rest_on(pool: Pool, place: Place, table: TableInfo, log: _Log, cut: int
     with pool.connection() as db, db.snapshot():
         catalog = Catalog(db)
         expected = catalog.size_at(catalog.table(table_id=table.table_id, version=cut))
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-cleanup-") as folder:
-        found = counted(place, name, Path(folder))
+    with scratch("cleanup") as folder:
+        found = counted(place, name, folder)
         if found != expected:
             logger.warning(
                 "%s/%s is not cleaned up: %s holds %s instead of %s (files, bytes)",
@@ -163,7 +162,7 @@ def _may_rest_on(pool: Pool, place: Place, table: TableInfo, log: _Log, cut: int
         classic = checkpoint_path(place.folder, cut)
         if log.versions(LogFile.CLASSIC).isdisjoint({cut}):
             # Old readers know no unique names: they are to find a checkpoint that says what they lack, not a gap.
-            return place.store.put_file_if_absent(classic, Path(folder) / name) is not Put.UNKNOWN
+            return place.store.put_file_if_absent(classic, folder / name) is not Put.UNKNOWN
     return True
 
 
@@ -176,10 +175,10 @@ def _delete_sidecars(place: Place, log: _Log, now_ms: int) -> list[str]:
     if not old:
         return []
     named: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-cleanup-") as folder:
+    with scratch("cleanup") as folder:
         for name in log.files:
             if _is_checkpoint(name):
-                found = sidecars_of(place, name, Path(folder))
+                found = sidecars_of(place, name, folder)
                 if found is None:
                     return []
                 named |= found

@@ -7,7 +7,6 @@ stream, on a connection and in a thread of their own, while other tables go on.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from deltalakedb.objectstore import Put
 from .places import Place
 from .publish import foreign_commit, listed_version, same_commit
 from .render import lines
+from .scratch import scratch
 
 WIDE_ACTIONS = 20_000
 """A version with more file actions than this is wide."""
@@ -55,8 +55,8 @@ def is_wide_there(pool: Pool, place: Place, table_no: int, version: int) -> bool
 @contextmanager
 def _rendered(pool: Pool, table_no: int, version: int) -> Iterator[tuple[Path, str | None]]:
     """A file with the bytes of a version, for the time of the block, and the id of its transaction."""
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-version-") as folder:
-        file = Path(folder) / "version.json"
+    with scratch("version") as folder:
+        file = folder / "version.json"
         with pool.connection() as db, db.snapshot():
             catalog = Catalog(db)
             found = catalog.versions([(table_no, version, version)], files=False)

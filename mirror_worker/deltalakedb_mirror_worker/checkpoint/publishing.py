@@ -7,7 +7,6 @@ there already and is not byte for byte ours is left alone and not named.
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 
 from deltalakedb.database import Database
@@ -18,6 +17,7 @@ from deltalakedb.log_names import LAST_CHECKPOINT, SIDECARS, log_folder, log_pat
 from deltalakedb.objectstore import Put
 from deltalakedb_mirror_worker import version_checksum
 from deltalakedb_mirror_worker.places import Place
+from deltalakedb_mirror_worker.scratch import scratch
 from deltalakedb_mirror_worker.wide import same_bytes
 
 from .building import Built, build
@@ -39,9 +39,10 @@ def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
     """
     if place.store.get(log_path(place.folder, version)) is None:
         raise TxnLogMirrorError(f"version {version} is not published, so it gets no checkpoint")
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-checkpoint-") as folder:
-        built = build(db, table_id, version, Path(folder))
+    with scratch("checkpoint") as folder:
+        built = build(db, table_id, version, folder)
         _BUILT.reached()
+        version_checksum.put(place, built.table, built.adds, built.add_bytes, built.txns, built.domains)
         log = log_folder(place.folder)
         # The sidecars first: whoever finds the main file finds all of it.
         for path, file in [(f"{log}{SIDECARS}/{file.name}", file) for file in built.sidecars] + [
@@ -55,7 +56,6 @@ def checkpoint(db: Database, place: Place, table_id: str, version: int) -> bool:
             _PUT.reached()
         named = _name(place, built)
         _NAMED.reached()
-    version_checksum.put(place, built.table, built.adds, built.add_bytes, built.txns, built.domains)
     return named
 
 
@@ -90,7 +90,7 @@ def _name(place: Place, built: Built) -> bool:
                 return found.data == data or (built.v2 and named == built.version)
         if place.store.put_if_match(path, data, None if found is None else found.tag) is Put.CREATED:
             return True
-    return False
+    raise TxnLogObjectStoreError(f"{path!r} in {place.store.root} could not be replaced in {_ATTEMPTS} attempts")
 
 
 def _hint(built: Built) -> bytes:
