@@ -9,18 +9,21 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deltalakedb.actions import as_json
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogTableNotFoundError, TxnLogValidationError
 from deltalakedb.events import Control, LakeAction, TableWork
-from deltalakedb_committer.decisions import Imported
+from deltalakedb_committer.decisions import Imported, Rejection
 from deltalakedb_committer.store import SqlCommitStore
 from deltalakedb_mirror_worker import status
 from tests import direct, imports
 from tests.direct import ROOT, START_MS, DirectCommitter, dump, made, txn
 from tests.imports import BEGIN_MS, LOCATION, PROTOCOL, Body, add, info, metadata, remove
+from tests.properties.strategies import FOUND
 from tests.stores import address, database
 
 __all__ = ["address", "database"]
@@ -249,6 +252,19 @@ def test_a_dropped_import_leaves_its_place(database: Database, committer: Direct
     ]
     assert Catalog(database).table("old").table_id == txn(6)
     assert paths(database) == ["b"]
+
+
+@given(st.lists(FOUND, max_size=4))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_was_found_can_be_written(committer: DirectCommitter, bodies: list[Body]) -> None:
+    """Or it was refused: no row of somebody else's log stops the lake, in any store."""
+    name = f"t{committer.cursor.position}"
+    own: dict[str, Any] = {"import_id": txn(committer.cursor.position + 100), "table_name": name}
+    own["location"] = f"file:///elsewhere/{name}"
+    committer.apply(version(0, [PROTOCOL, metadata(), add("a")], **own))
+
+    for decision in committer.apply(version(1, [info()], bodies, **own)):
+        assert isinstance(decision, Imported | Rejection)
 
 
 def test_targets_are_rows(database: Database, committer: DirectCommitter) -> None:
