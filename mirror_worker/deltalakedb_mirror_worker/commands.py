@@ -205,10 +205,13 @@ def status(
     from deltalakedb.catalog import Catalog
     from deltalakedb.database import open_database
 
+    from .status import find_target
+
     settings = settings_of(ctx, store=store, config=config)
     database = open_database(settings.address)
     try:
-        tables = Catalog(database).progress(target)
+        catalog = Catalog(database)
+        tables = catalog.progress(find_target(catalog, target).target)
     finally:
         database.close()
     if output is Output.JSON:

@@ -23,6 +23,7 @@ from deltalakedb_mirror_worker.lock import StepLock
 from deltalakedb_mirror_worker.worker import Worker
 from tests.fix_s3 import S3Bucket
 from tests.lakes import FilledLake, add, append, create
+from tests.mirror.readers import rows
 from tests.mirrors import MakeMirror, Root, log_files, progress_of, publish_all, unpublished
 from tests.processes import Service
 from tests.s3_proxy import Fault, S3Proxy
@@ -279,6 +280,36 @@ def test_status_tells_how_far_each_table_is(
         ("t", 0),
         ("u", None),
     ]
+
+
+@LOCAL
+def test_each_target_has_a_worker_of_its_own(
+    lake: FilledLake, environment: Mapping[str, str], pool: Pool, root: Root, tmp_path: Path
+) -> None:
+    """It copies, publishes, makes checkpoints and marks at its own root, and stops like any other; `status` tells of it."""
+    elsewhere = f"{root.uri}-elsewhere"
+    lake.act("target-add", target="backup", parameters={"kind": "copy", "root": elsewhere})
+    worker = Service("mirror", "run", "--target", "backup", environment=environment, log=tmp_path / "mirror.log")
+    worker.start()
+    lake.commit(create("t", lake.write("t", "0.parquet", rows(0))))
+    for n in range(1, 12):
+        last = lake.commit(append("t", lake.write("t", f"{n}.parquet", rows(n))))
+    copies = root.open(elsewhere)
+    wait_until(lambda: mark(copies) == last.commit_seq, "the watermark", worker)
+    wait_until(lambda: named_checkpoint(copies, "t") is not None, "a checkpoint", worker)
+    code = worker.stop()
+    here = progress_of(pool, "t").status
+    told = Service("mirror", "status", "--target", "backup", environment=environment, log=tmp_path / "status.log")
+    wrong = Service("mirror", "status", "--target", "nothing", environment=environment, log=tmp_path / "wrong.log")
+    for verb in (told, wrong):
+        verb.start()
+        wait_until(lambda verb=verb: not verb.running, "telling")  # type: ignore[misc]
+
+    assert code == 0
+    assert here is None
+    assert DeltaTable(f"{elsewhere}/t").to_pyarrow_table().num_rows == 12
+    assert told.tail().splitlines()[1].split()[:4] == ["t", "SUCCEEDED", "11", "11"]
+    assert "this lake has no mirror target 'nothing'; it has: backup, in-place" in wrong.tail()
 
 
 def test_whoever_commits_on_an_embedded_lake_publishes(lake: FilledLake, settings: Settings, root: Root) -> None:
