@@ -73,12 +73,13 @@ class Applier:
         published_position: int,
         lag_events: int = 0,
         decided_ms: int | None = None,
-        before_write: Callable[[Decision], None] | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
+        before_write: Callable[[Batch], None] | None = None,
     ) -> Batch:
         """Decide `events`, which `records` carry, and write what comes of them; the batch, with what is to be told.
 
         `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes.
-        `before_write` sees each decision and may wait. Raises the errors of the store, `TxnLogFencedError` if another
+        `on_decision` sees each decision and may wait, `before_write` sees the batch and may refuse it. Raises the errors of the store, `TxnLogFencedError` if another
         committer took over, and `TxnLogHaltedError` for a rule set that only a newer release knows.
         """
         needs = Needs()
@@ -88,11 +89,13 @@ class Applier:
         batch = Batch()
         for record, event in zip(records, events, strict=True):
             decision = self._decide(record, event)
-            if before_write is not None:
-                before_write(decision)
+            if on_decision is not None:
+                on_decision(decision)
             advance(self._state, decision)
             add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
         self._state.forget()
+        if before_write is not None:
+            before_write(batch)
         self._write(records[-1], batch, published_position)
         return batch
 

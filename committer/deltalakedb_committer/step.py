@@ -18,10 +18,12 @@ from deltalakedb.events import Control, StagedTransaction, Tick
 from deltalakedb.ids import new_txn_id
 
 from .applying import MAX_BATCH_BYTES, Applier, event_of
+from .catching_up import ToldCommits
 from .decisions import Commit, Decision, Imported
 from .gathering import Gathering
 from .needs import StagedEvent
 from .outbox import Outbox
+from .rows import Batch
 from .store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Committer:
         self._end = cursor.position
         self._end_asked = 0.0
         self._verify_log(cursor)
+        self._told = ToldCommits.after(log, cursor.commit_seq)
         self._outbox.publish(store.outbox(), cursor.position)
         self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)
         logger.info(
@@ -94,7 +97,8 @@ class Committer:
             published_position=self._outbox.published_position(),
             lag_events=self._log_lag(records[-1]),
             decided_ms=int(self._clock() * 1000),
-            before_write=self._pace,
+            on_decision=self._pace,
+            before_write=None if self._told is None else self._compare,
         )
         self._outbox.publish(batch.outbox, self.cursor.position)
         return len(records)
@@ -105,6 +109,8 @@ class Committer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let go of the reader; after a clean end wait until everything decided is told. Store and log stay open."""
         self._reader.close()
+        if self._told is not None:
+            self._told.close()
         if kind is None:
             self._outbox.drain(DRAIN_SECONDS)
 
@@ -168,6 +174,11 @@ class Committer:
         self._ticked = now
         tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())
         self._log.append(Stream.STAGED, [Message(encode(tick))])
+
+    def _compare(self, batch: Batch) -> None:
+        if self._told is not None and not self._told.check(batch.outbox):
+            self._told.close()
+            self._told = None
 
     def _log_lag(self, last: Record) -> int:
         """About how many records wait behind this batch; the end of the log is asked for once a second."""
