@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -17,6 +16,7 @@ from deltalakedb.deltalog import meaning
 from deltalakedb.deltalog.checksums import contradictions
 from deltalakedb.deltalog.last_checkpoint import named_version
 from deltalakedb.deltalog.log import DeltaLog
+from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.deltalog.state import LogState
 from deltalakedb.errors import TxnLogDeltaLogError
 from deltalakedb.log_names import LAST_CHECKPOINT, log_folder, log_path
@@ -26,7 +26,6 @@ from .differences import Difference, Findings, compare, compare_files
 from .places import Place
 from .render import lines
 
-_THREADS = 16
 _AT_ONCE = 1_000
 _NAMES = {
     "path": "path",
@@ -201,15 +200,12 @@ def _adds(catalog: Catalog, table: TableInfo) -> Iterator[str]:
 def _compare_history(findings: Findings, catalog: Catalog, log: DeltaLog, table_no: int, version: int) -> None:
     """`commitInfo` of every version that both have. Of a baseline SQL may know nothing but the state."""
     before = version + 1
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="mirror-diff") as threads:
+    with ReadAhead(log.store, log.listing, range(version, -1, -1)) as commits:
         while rows := catalog.history(table_no, limit=_AT_ONCE, before=before):
             before = rows[-1].version
-            both = [row for row in rows if row.version in log.listing.commits]
-            for row, theirs in zip(
-                both, threads.map(lambda row: _commit_info_there(log, row.version), both), strict=True
-            ):
-                ours = _commit_info(row)
-                if ours is not None and ours != theirs:
+            for row in rows:
+                ours = _commit_info(row) if row.version in log.listing.commits else None
+                if ours is not None and ours != (theirs := _commit_info_there(commits, row.version)):
                     _add_history(findings, row.version, ours, theirs)
 
 
@@ -229,10 +225,10 @@ def _commit_info(row: VersionRow) -> dict[str, Any] | None:
     return None
 
 
-def _commit_info_there(log: DeltaLog, version: int) -> Any:
+def _commit_info_there(commits: DeltaLog | ReadAhead, version: int) -> Any:
     """The `commitInfo` in a log file; in words what keeps it from being read, None if it has none."""
     try:
-        for action in log.commit(version):
+        for action in commits.commit(version):
             if action.kind == "commitInfo":
                 return meaning.normal(meaning.parsed(action.json))
     except (TxnLogDeltaLogError, ValueError) as error:

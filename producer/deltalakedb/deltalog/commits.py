@@ -18,7 +18,7 @@ import msgspec
 
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
-from deltalakedb.objectstore import ObjectInfo, ObjectStore
+from deltalakedb.objectstore import Object, ObjectInfo, ObjectStore
 
 KNOWN: Final = frozenset(
     {
@@ -42,16 +42,20 @@ def read_commit(store: ObjectStore, file: ObjectInfo, version: int) -> Iterator[
     Raises `TxnLogDeltaLogError` (CORRUPT, VANISHED) with version and file, and `TxnLogObjectStoreError`.
     """
     if file.size <= HELD_BYTES:
-        found = store.get(file.path)
-        if found is None:
-            raise vanished(store, file.path, version)
-        yield from parse_actions(io.BytesIO(found.data), path=file.path, version=version)
+        yield from actions_of(store, store.get(file.path), file, version)
         return
     with tempfile.TemporaryDirectory(prefix="deltalakedb-log-") as folder:
         copy = Path(folder) / "commit.json"
         store.download(file.path, copy)
         with copy.open("rb") as data:
             yield from parse_actions(data, path=file.path, version=version)
+
+
+def actions_of(store: ObjectStore, found: Object | None, file: ObjectInfo, version: int) -> Iterator[ImportedAction]:
+    """The actions of a log file that was got from the store already. Raises as `read_commit`."""
+    if found is None:
+        raise vanished(store, file.path, version)
+    yield from parse_actions(io.BytesIO(found.data), path=file.path, version=version)
 
 
 def parse_actions(data: BinaryIO, *, path: str, version: int) -> Iterator[ImportedAction]:

@@ -17,6 +17,7 @@ from deltalakedb.features import READABLE
 
 from .checkpoint_rows import FILES
 from .commits import HELD_BYTES, corrupt
+from .read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from .checkpoints import CheckpointReader
@@ -55,7 +56,8 @@ class LogState:
         """Actions of unknown kinds that the checkpoint holds: what they mean for later versions nobody can tell."""
         self._log = log
         self._checkpoint = checkpoint
-        self._first = 0 if checkpoint is None else checkpoint.version + 1
+        self._later = range(version, -1 if checkpoint is None else checkpoint.version, -1)
+        """Versions that the checkpoint does not cover, the newest first."""
         self._protocol: tuple[ImportedAction, int, str] | None = None
         self._metadata: ImportedAction | None = None
         self._held: list[ImportedAction] | None = []
@@ -94,8 +96,9 @@ class LogState:
             yield from self._held
         else:
             seen: set[bytes] = set()
-            for version in range(self.version, self._first - 1, -1):
-                yield from self._winners(version, seen)
+            with self._reading() as commits:
+                for version in self._later:
+                    yield from self._winners(commits, version, seen)
         if self._checkpoint is None:
             return
         for action in self._checkpoint.files():
@@ -105,15 +108,16 @@ class LogState:
     def _gather(self) -> None:
         """One way through all commits: everything but the files is kept, and files as long as there are not too many."""
         room = _HELD_TEXT
-        for version in range(self.version, self._first - 1, -1):
-            heading: list[ImportedAction] = []
-            for action in self._winners(version, self._seen, heading):
-                room -= len(action.json)
-                if room < 0:
-                    self._held = None
-                if self._held is not None:
-                    self._held.append(action)
-            self._settle(heading, version, self._log.listing.commits[version].path)
+        with self._reading() as commits:
+            for version in self._later:
+                heading: list[ImportedAction] = []
+                for action in self._winners(commits, version, self._seen, heading):
+                    room -= len(action.json)
+                    if room < 0:
+                        self._held = None
+                    if self._held is not None:
+                        self._held.append(action)
+                self._settle(heading, version, self._log.listing.commits[version].path)
         if self._checkpoint is not None:
             heading = self._checkpoint.heading()
             known = {"protocol", "metaData", "txn", "domainMetadata"}
@@ -124,18 +128,21 @@ class LogState:
         }
         self._verify()
 
+    def _reading(self) -> ReadAhead:
+        return ReadAhead(self._log.store, self._log.listing, self._later)
+
     def _winners(
-        self, version: int, seen: set[bytes], heading: list[ImportedAction] | None = None
+        self, commits: ReadAhead, version: int, seen: set[bytes], heading: list[ImportedAction] | None = None
     ) -> Iterator[ImportedAction]:
         """The last action of every file in a commit that is not in `seen`, which it is added to; all others to `heading`.
 
         A large commit is read twice instead of being held.
         """
         file = self._log.listing.commits[version]
-        held = list(self._log.commit(version)) if file.size <= HELD_BYTES else None
+        held = list(commits.commit(version)) if file.size <= HELD_BYTES else None
 
         def actions() -> Iterable[ImportedAction]:
-            return self._log.commit(version) if held is None else held
+            return commits.commit(version) if held is None else held
 
         last: dict[bytes, int] = {}
         for n, action in enumerate(actions()):

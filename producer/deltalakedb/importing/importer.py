@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from deltalakedb.catalog import ImportedTable
 from deltalakedb.deltalog.listing import LogListing
+from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.errors import TxnLogDeltaLogError, TxnLogImportError, TxnLogValidationError
 from deltalakedb.events import ImportedAction, ImportedContent
 from deltalakedb.features import listed
@@ -102,11 +103,12 @@ class Importer:
         self._sizes |= {step.version: _size(listing, step) for step in steps}
         self._begin(steps)
         done = {step.version for step in planned.steps[: planned.done]}
-        for step in steps:
-            if self._survey(listing, step) and step.version not in done:
-                self._unsent.append(step)
-            self._last = Done(step.version, step.kind)
-            self._tell("reading", step.version)
+        with self._source.reading(listing, steps) as commits:
+            for step in steps:
+                if self._survey(commits, step) and step.version not in done:
+                    self._unsent.append(step)
+                self._last = Done(step.version, step.kind)
+                self._tell("reading", step.version)
         unsent = {step.version for step in self._unsent}
         self._times |= version_times(
             [stamp for stamp in self.survey.stamps if stamp.version in unsent],
@@ -153,8 +155,9 @@ class Importer:
         todo, self._unsent = self._unsent, []
         self._begin(todo)
         self._sending.begin([step.version for step in todo])
-        for step in todo:
-            self._send(step, self._source.actions(listing, step), _file_ms(listing, step))
+        with self._source.reading(listing, todo) as commits:
+            for step in todo:
+                self._send(step, self._source.actions(commits, step), _file_ms(listing, step))
         self._sending.drain()
 
     def publish_adoption(self, version: int, actions: Iterable[ImportedAction], *, time_ms: int, file_ms: int) -> None:
@@ -244,11 +247,12 @@ class Importer:
             adopted_version=found.adopted_version,
         )
 
-    def _survey(self, listing: LogListing, step: Step) -> bool:
+    def _survey(self, commits: ReadAhead, step: Step) -> bool:
         """Read one version; whether it can be imported. What is only history may be left out."""
+        listing = commits.listing
         path = _path(listing, step)
         try:
-            self.survey.version(step, self._source.actions(listing, step), path=path, file_ms=_file_ms(listing, step))
+            self.survey.version(step, self._source.actions(commits, step), path=path, file_ms=_file_ms(listing, step))
         except TxnLogDeltaLogError as error:
             if step.kind is not Kind.HISTORY:
                 raise

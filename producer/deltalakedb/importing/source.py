@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from deltalakedb.deltalog.checkpoints import CheckpointReader
-from deltalakedb.deltalog.commits import read_commit
 from deltalakedb.deltalog.listing import LogListing, list_log
+from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.errors import TxnLogImportError
 from deltalakedb.events import ImportedAction
 from deltalakedb.objectstore import ObjectStore, open_object_store
@@ -31,15 +31,19 @@ class Source:
         """What its log has now."""
         return list_log(self.store, "")
 
-    def actions(self, listing: LogListing, step: Step) -> Iterator[ImportedAction]:
+    def reading(self, listing: LogListing, steps: Iterable[Step]) -> ReadAhead:
+        """The commits that these steps import, to be read in their order."""
+        return ReadAhead(self.store, listing, (step.version for step in steps))
+
+    def actions(self, commits: ReadAhead, step: Step) -> Iterator[ImportedAction]:
         """What the step imports. Raises `TxnLogDeltaLogError` naming version and file."""
+        listing = commits.listing
         if step.kind is not Kind.BASELINE:
-            yield from read_commit(self.store, listing.commits[step.version], step.version)
+            yield from commits.commit(step.version)
             return
         if step.version in listing.commits:
             # A checkpoint has no commitInfo, and with it no in-commit timestamp.
-            commit = read_commit(self.store, listing.commits[step.version], step.version)
-            yield from (action for action in commit if action.kind == "commitInfo")
+            yield from (action for action in commits.commit(step.version) if action.kind == "commitInfo")
         with CheckpointReader(self.store, listing.folder, listing.checkpoints[step.version][0]) as checkpoint:
             yield from checkpoint.heading()
             yield from checkpoint.files()
