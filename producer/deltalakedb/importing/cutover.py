@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from deltalakedb.deltalog.commits import parse_actions
+from deltalakedb.deltalog.commits import HELD_BYTES, parse_actions
 from deltalakedb.deltalog.listing import LogListing
 from deltalakedb.errors import TxnLogImportError
 from deltalakedb.events import ImportedAction
@@ -84,7 +84,9 @@ class Cutover:
         """The newest version, and the log without it where that is our own: it is not one to be imported."""
         listing = self._source.list()
         newest = listing.newest
-        return newest, until(listing, newest - 1) if newest > 0 and self._is_ours(newest) else listing
+        commit = listing.commits.get(newest)
+        small = commit is not None and commit.size <= HELD_BYTES
+        return newest, until(listing, newest - 1) if small and newest > 0 and self._is_ours(newest) else listing
 
     def _check_fence(self) -> None:
         """Raise `TxnLogImportError` if the table is another lake's, unless that is to be passed over."""
@@ -95,7 +97,7 @@ class Cutover:
             )
 
     def _claim(self, version: int) -> bool:
-        """Put our version if it is absent; whether it may be there now."""
+        """Put our version if it is absent; whether it is there now."""
         importer = self._importer
         survey = importer.survey
         assert survey.protocol is not None, "a table that was read has a protocol"
@@ -116,9 +118,11 @@ class Cutover:
         )
         new = NewObject(log_path("", version), log_file(actions), _in_commit_ms(actions))
         (put,) = self._source.store.put_if_absent([new])
-        if put is Put.EXISTS:
-            logger.info("somebody else wrote version %s of %s first", version, self._source.location)
-        return put is not Put.EXISTS
+        # An answer may be lost: only looking tells, and "exists" may even mean our own put.
+        claimed = put is Put.CREATED or self._is_ours(version)
+        if not claimed:
+            logger.info("version %s of %s is not ours: somebody else was first", version, self._source.location)
+        return claimed
 
     def _standing(self, version: int) -> Object | None:
         """Our version as it lies there, if it does and nothing came after it; else what there is has to be looked at."""
@@ -139,8 +143,10 @@ class Cutover:
             found = self._source.store.get(log_path("", version))
         if found is None:
             return False
+        # Ours begins with commitInfo.
         actions = parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version)
-        return any(_info(action).txn_id == self._importer.txn_id(version) for action in actions)
+        first = next(actions, None)
+        return first is not None and _info(first).txn_id == self._importer.txn_id(version)
 
 
 class _Info(msgspec.Struct, rename={"in_commit_ms": "inCommitTimestamp", "txn_id": "txnId"}):
