@@ -97,8 +97,8 @@ def foreign_commit(path: str, data: bytes, ours: str) -> TxnLogTableFencedError:
     """The error for somebody else's commit at `path`, where SQL has `ours`."""
     return TxnLogTableFencedError(
         f"{path} is not ours: {ours} belongs there, and there is {_description(data)}. SQL stays as it is, and nothing "
-        "more is published to this table here. End the other writer, then move its file away: the mirror goes on by "
-        "itself"
+        "more is published to this table here. End the other writer; `deltalakedb mirror adopt` then settles it, or move "
+        "its file away: the mirror goes on by itself"
     )
 
 

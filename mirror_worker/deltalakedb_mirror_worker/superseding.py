@@ -19,6 +19,7 @@ from deltalakedb.errors import TxnLogObjectStoreError
 from deltalakedb.log_names import LAST_CHECKPOINT, LogFile, commit_version, log_folder, parse_name
 from deltalakedb.objectstore import ObjectStore, Put
 
+from .checkpoint import checkpoint
 from .foreign import ForeignCommits
 from .inspection import named_checkpoint
 from .places import Place
@@ -59,6 +60,10 @@ def supersede(pool: Pool, root: ObjectStore, place: Place, table: MirrorProgress
         extra={"table": table.name},
     )
     publish_versions(pool, place, table.table_no, range(foreign.first, table.version + 1))
+    if len(files) > len(foreign.all):
+        # With theirs a checkpoint of ours may have gone that the log began with.
+        with pool.connection() as db:
+            checkpoint(db, place, table.table_id, table.version)
 
 
 def kept_commits(root: ObjectStore, table: MirrorProgress) -> Iterator[Kept]:
