@@ -112,6 +112,14 @@ class LogListing:
         if not found:
             raise self.gap(version)
 
+    def commit(self, version: int) -> ObjectInfo:
+        """The log file of a version. Raises `TxnLogDeltaLogError` (GAP) where there is none."""
+        found = self.commits.get(version)
+        if found is None:
+            where = log_path(self.folder, version)
+            raise TxnLogDeltaLogError(LogProblem.GAP, f"{self.place} has no {where}", version=version, path=where)
+        return found
+
     def gap(self, version: int) -> TxnLogDeltaLogError:
         """The error for a version that cannot be told: GAP if that makes the newest one unreadable too."""
         missing = version

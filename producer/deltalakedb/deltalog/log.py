@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypeGuard
+from urllib.parse import quote
 
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
@@ -27,17 +28,14 @@ class DeltaLog:
         self.store = store
         self.folder = folder
         self.listing = listing or list_log(store, folder)
-        self.root = TableRoot(f"{store.root}/{folder}" if folder else store.root)
+        self.root = TableRoot(f"{store.root}/{quote(folder)}" if folder else store.root)
 
     def commit(self, version: int) -> Iterator[ImportedAction]:
         """The actions of one commit, in the order of its file.
 
-        Raises `TxnLogDeltaLogError`: CORRUPT, VANISHED, or what `LogListing.gap` says where there is no such file.
+        Raises `TxnLogDeltaLogError`: CORRUPT, VANISHED, or GAP where there is no such file.
         """
-        file = self.listing.commits.get(version)
-        if file is None:
-            raise self.listing.gap(version)
-        return read_commit(self.store, file, version)
+        return read_commit(self.store, self.listing.commit(version), version)
 
     def state(self, version: int | None = None) -> LogState:
         """The table at `version`, or at the newest one. Close it, or use `with`.

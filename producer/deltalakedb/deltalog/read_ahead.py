@@ -39,9 +39,7 @@ class ReadAhead:
 
     def commit(self, version: int) -> Iterator[ImportedAction]:
         """The actions of a commit, in the order of its file. Raises as `DeltaLog.commit`."""
-        file = self.listing.commits.get(version)
-        if file is None:
-            raise self.listing.gap(version)
+        file = self.listing.commit(version)
         self._ask()
         if version in self._coming:
             while (first := next(iter(self._coming))) != version:

@@ -52,8 +52,6 @@ class LogState:
         """By application id."""
         self.domains: dict[str, ImportedAction] = {}
         """By name, without those that were removed."""
-        self.others: list[ImportedAction] = []
-        """Actions of unknown kinds that the checkpoint holds: what they mean for later versions nobody can tell."""
         self._log = log
         self._checkpoint = checkpoint
         self._later = range(version, -1 if checkpoint is None else checkpoint.version, -1)
@@ -119,10 +117,7 @@ class LogState:
                         self._held.append(action)
                 self._settle(heading, version, self._log.listing.commits[version].path)
         if self._checkpoint is not None:
-            heading = self._checkpoint.heading()
-            known = {"protocol", "metaData", "txn", "domainMetadata"}
-            self.others = [action for action in heading if action.kind not in known]
-            self._settle(heading, self._checkpoint.version, self._checkpoint.path)
+            self._settle(self._checkpoint.heading(), self._checkpoint.version, self._checkpoint.path)
         self.domains = {
             name: action for name, action in self.domains.items() if not _decoded(_Domain, action.json).removed
         }
