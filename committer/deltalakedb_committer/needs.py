@@ -108,6 +108,7 @@ def add_content(needs: Needs, content: Content) -> None:
         table = needs.tables.get(work.key)
         if table is None:
             table = needs.tables[work.key] = TableNeeds()
+        table.app_ids.update([app.app_id for app in content.apps])
         _add_work(table, work)
 
 

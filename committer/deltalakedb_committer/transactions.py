@@ -74,6 +74,9 @@ def change_tables(content: Content, txn_id: str, time_ms: int, state: State) -> 
             redefines = draft.definition is not None
             check_conflicts(draft.work, draft.table, level, state.rules, domains=domains, redefines=redefines)
     changed = [draft for draft in drafts if draft.changes]
+    for draft in changed:
+        for app in content.apps:
+            _check_app_order(app.app_id, app.version, draft.table)
     newest = max([draft.table.time_ms for draft in changed], default=0)
     at = max(time_ms, state.time_ms, 1 + newest)
     return Changed(at, tuple([_change(draft, content.apps, level, at) for draft in changed]))

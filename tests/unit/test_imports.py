@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deltalakedb.errors import Reason
-from deltalakedb.events import LakeAction, ReadSet, TableWork
+from deltalakedb.events import AppTransaction, LakeAction, ReadSet, TableWork
 from deltalakedb.features import FENCE_FEATURE
 from deltalakedb_committer.decisions import Accepted, Answer, Commit, Imported, Nothing
 from tests import works
@@ -454,6 +454,15 @@ class TestTables:
         assert commit.changes[0].version == 2
         assert commit.time_ms > START_MS + 900
         assert lake.live(NAME) == {("b", ""), ("c", "")}
+
+    def test_an_application_goes_on_from_what_it_had_written_elsewhere(self) -> None:
+        """A transaction of it that the imported table has already is not done again."""
+        lake = adopted(first(("txn", {"appId": "nightly", "version": 7})))
+
+        refused = lake.reject(append("x", name=NAME), apps=(AppTransaction("nightly", 7),))
+        lake.commit(append("x", name=NAME), apps=(AppTransaction("nightly", 8),))
+
+        assert (refused.reason, refused.versions) == (Reason.CONCURRENT_TRANSACTION, (0,))
 
     def test_t_of_an_adoption_never_goes_back(self) -> None:
         """The lake's time rises, also where the version's own is long past."""
