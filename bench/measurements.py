@@ -14,10 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from deltalakedb.database.address import Engine, StoreAddress
 from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
+from tests.stores import postgres_address
 
-from . import backlog, data, floors, peers
+from . import backlog, data, file_rows, floors, peers
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -65,6 +67,9 @@ def measurements() -> dict[str, Measurement]:
             found[f"{kind}.sqlite.{mode}.{clients}"] = partial(_embedded, kind, mode, clients)
         for mode in ("closed", "open"):
             found[f"{kind}.duckdb.{mode}.1"] = partial(_in_duckdb, kind, mode)
+    stores: tuple[Engine, ...] = ("postgres", "sqlite", "duckdb")
+    for store in stores:
+        found[f"files.{store}.batch.1"] = partial(_file_rows, store)
     found["commit.postgres.paced.1"] = _paced
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
@@ -113,6 +118,16 @@ def _in_duckdb(kind: Kind, mode: str, setting: Setting, folder: Path) -> Iterato
     cpu = CpuProbe({})
     measured = run(workload, setting.load(1, in_flight=IN_FLIGHT if mode == "open" else 1), [cpu])
     yield from _lines(kind, f"duckdb.{mode}.1", measured, cpu)
+
+
+def _file_rows(store: Engine, setting: Setting, folder: Path) -> Iterator[Line]:
+    if store == "postgres":
+        address = postgres_address(_new_database(setting, "files"))
+    else:
+        address = StoreAddress(engine=store, path=str(folder / "lake"))
+    rates = file_rows.measured(address)
+    yield Line(f"files-insert-rate.{store}.batch.1", rates.inserted, "rows/s")
+    yield Line(f"files-remove-rate.{store}.batch.1", rates.removed, "rows/s")
 
 
 def _paced(setting: Setting, folder: Path) -> Iterator[Line]:

@@ -27,6 +27,10 @@ FLOORS: Mapping[str, tuple[str, float]] = {
     "append-rate.postgres.open.8": (">=", 300.0),
     # Under 200 versions per second and table: what has kept up has next to nothing left to do when they end.
     "commit-mirror-drain.postgres.paced.1": ("<=", 1.0),
+    "files-insert-rate.postgres.batch.1": (">=", 100_000.0),
+    "files-remove-rate.postgres.batch.1": (">=", 50_000.0),
+    "files-insert-rate.sqlite.batch.1": (">=", 25_000.0),
+    "files-insert-rate.duckdb.batch.1": (">=", 150_000.0),
 }
 """What two cores with all services and clients on them have to reach; shown beside the figures, not enforced."""
 
