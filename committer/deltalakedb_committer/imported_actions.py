@@ -30,6 +30,7 @@ from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedAction
 from deltalakedb.paths import has_scheme
 
+from .json_limits import json_problem
 from .refusal import Refused, said, shown
 from .rules import Rules
 
@@ -166,6 +167,9 @@ def read_actions(actions: Sequence[ImportedAction], table: str, version: int, ru
     for action in actions:
         kind, body = action.kind, action.json
         try:
+            problem = json_problem(body, rules.max_chunk_bytes, rules.max_json_depth)
+            if problem is not None:
+                raise ValueError(f"the JSON {problem}")
             match kind:
                 case "add":
                     found.files.append(_add(*_read(_Add, kind, body)))
@@ -188,11 +192,10 @@ def read_actions(actions: Sequence[ImportedAction], table: str, version: int, ru
                     found.commit_info = body
                 case _:
                     found.others.append(_other(kind, body, rules))
-        except (ValueError, RecursionError) as error:
-            what = said(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        except ValueError as error:
             raise Refused(
                 Reason.INVALID_ACTION,
-                f"version {version}, action {shown(kind)} {shown(body)}: {what}",
+                f"version {version}, action {shown(kind)} {shown(body)}: {said(error)}",
                 table=table,
                 versions=(version,),
             ) from error

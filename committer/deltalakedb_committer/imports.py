@@ -224,7 +224,7 @@ class _Step:
                 if not self._history:
                     self._end(path, canonical, action.dv_id)
                 continue
-            records, file_slots = read_stats(action.stats, reader)
+            records, file_slots = read_stats(action.stats, reader, self._state.rules)
             self._come(action, canonical, way.adds + len(adds))
             adds.append(action)
             num_records.append(records)

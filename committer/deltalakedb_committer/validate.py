@@ -99,13 +99,13 @@ def check_files(work: TableWork, facts: TableFacts, table: TableState, rules: Ru
     return Measures(tuple(num_records), tuple(slots))
 
 
-def read_stats(stats: str | None, reader: SlotReader | None) -> tuple[int | None, Slots]:
+def read_stats(stats: str | None, reader: SlotReader | None, rules: Rules) -> tuple[int | None, Slots]:
     """Number of records and slots as far as statistics tell: nothing where they are none, or are not believable."""
-    if stats is None:
+    if stats is None or json_problem(stats, rules.max_chunk_bytes, rules.max_json_depth) is not None:
         return None, NO_SLOTS
     try:
         parsed = _STATS.decode(stats)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None, NO_SLOTS
     records = parsed.numRecords
     known = records is not None and 0 <= records < 2**63

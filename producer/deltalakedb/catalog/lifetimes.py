@@ -19,7 +19,7 @@ def read_ended(database: Database, table_no: int, version: int) -> list[AddFile]
     rows = database.query(
         f"SELECT p.partition_values, {columns(records.ADD, 'f')} FROM dl_past_files f LEFT JOIN dl_partitions p "
         "ON p.table_no = f.table_no AND p.partition_no = f.partition_no "
-        "WHERE f.table_no = ? AND f.removed_version = ? ORDER BY f.version, f.n",
+        "WHERE f.table_no = ? AND f.removed_version = ? AND f.version < f.removed_version ORDER BY f.version, f.n",
         [table_no, version],
     )
     return [records.add(row[1:], records.partition_values(row[0] or "{}")) for row in rows]
