@@ -19,7 +19,7 @@ from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
 from tests.stores import postgres_address
 
-from . import backlog, data, file_rows, floors, peers
+from . import backlog, data, file_rows, floors, importing, peers
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -74,6 +74,8 @@ def measurements() -> dict[str, Measurement]:
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
+    found["import.postgres.commits.1"] = partial(_import, "commits", 1_000, 1)
+    found["import.postgres.files.1"] = partial(_import, "files", 1, 1_000_000)
     return found
 
 
@@ -163,6 +165,19 @@ def _committer_backlog(setting: Setting, folder: Path) -> Iterator[Line]:
         run(backlog.Publish.of(pipeline.address, pairs), setting.load(PAIRS, in_flight=backlog.IN_FLIGHT))
         found = backlog.committer(pipeline, DRAIN_SECONDS)
     yield from _backlog_lines("committer", "postgres.backlog.8", "tx", found)
+
+
+def _import(what: str, commits: int, files: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """An existing table through the log into SQL: many commits of one file, or one of a million."""
+    importing.make_commits(folder / "table", commits, files)
+    with on_servers(setting.servers, folder) as pipeline:
+        pipeline.mirror.stop()
+        done = importing.run_import(folder / "table", pipeline.address, pipeline.services["committer"])
+    where = f"postgres.{what}.1"
+    yield Line(f"import-rate.{where}", commits * files / done.seconds, "files/s")
+    yield Line(f"import-seconds.{where}", done.seconds, "s")
+    yield Line(f"import-memory.{where}", done.peak_bytes / 1e6, "MB")
+    yield Line(f"import-committer-memory.{where}", done.committer_bytes / 1e6, "MB")
 
 
 def _ducklake(kind: Kind, clients: int, setting: Setting, folder: Path) -> Iterator[Line]:

@@ -364,6 +364,23 @@ def test_release(lake: Lake, table: Path) -> None:
         lake.append("t", pa.table({"id": [8]}))
 
 
+def test_given_up(lake: Lake, table: Path) -> None:
+    """An import that is not wanted, and a table that was released, can be dropped; then it may be imported again."""
+    lake.import_table("t", table, cutover=False)
+    lake.act("drop", table="t")
+    assert lake.tables() == []
+
+    lake.import_table("t", table, grace=0)
+    lake.release("t")
+    lake.sync("t")
+    with pytest.raises(TxnLogImportError, match="released"):
+        lake.import_table("t", table, grace=0)
+    lake.act("drop", table="t")
+    report = lake.import_table("u", table, grace=0)
+    assert (report.versions, report.adopted_version) == (6, 5)
+    assert in_lake(lake, "u") == [0, 1, 2]
+
+
 def test_the_verb(tmp_path: Path, table: Path) -> None:
     """The program says beforehand what would happen, does it, and says what is refused with exit code 1."""
     deltalakedb.connect(tmp_path / "lake").close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltalakedb.errors import TxnLogImportError
 from deltalakedb.session import Session
 
 from .cutover import GRACE_SECONDS, Cutover
@@ -32,8 +33,13 @@ def import_table(
     """Import the table at `source` as `name`, as `Lake.import_table` says."""
     place = open_source(source, session.storage)
     importer = Importer(session, name, place, Options(allow_roots=allow_roots, force=force), watch)
-    if importer.found is not None and importer.found.state != "IMPORTING":
-        return importer.finished(importer.found)
+    found = importer.found
+    if found is not None and found.state == "RELEASED":
+        raise TxnLogImportError(
+            f"table {name!r} was released here: drop it (lake.act('drop', table={name!r})), then import it again"
+        )
+    if found is not None and found.state != "IMPORTING":
+        return importer.finished(found)
     taking = Cutover(session, place, importer, grace=grace, watch=watch)
     _, listing = taking.look()
     if up_to_version is not None:
