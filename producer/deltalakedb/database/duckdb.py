@@ -37,6 +37,9 @@ BUSY_SECONDS = 30.0
 ARROW_ROWS: Final = 32
 """From here on rows go in as one Arrow table, which takes a millisecond before the first of them (measured)."""
 
+AT_ONCE: Final = 50_000
+"""Rows that are held a second time, as Arrow."""
+
 # A guest in somebody's process: no threads of its own, and memory for the sorting and hashing that our statements do.
 # All connections to a file share its instance and therefore its settings.
 _SETTINGS: Final[dict[str, Any]] = {
@@ -180,12 +183,12 @@ class DuckdbDatabase:
             self._check_usable()
             self._end_stream()
             schema = self._schema(table, tuple(columns))
-            arrays = [
-                pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)
-            ]
-            self._connection.register(_ROWS, pa.Table.from_arrays(arrays, schema=schema))
-            self._connection.execute(f"{into} SELECT * FROM {_ROWS}")
-            self._connection.unregister(_ROWS)
+            for start in range(0, len(rows), AT_ONCE):
+                values = zip(*rows[start : start + AT_ONCE], strict=True)
+                arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
+                self._connection.register(_ROWS, pa.Table.from_arrays(arrays, schema=schema))
+                self._connection.execute(f"{into} SELECT * FROM {_ROWS}")
+                self._connection.unregister(_ROWS)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
