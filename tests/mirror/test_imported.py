@@ -102,8 +102,8 @@ def test_spark_and_the_others_travel_by_the_times_of_files(
     later, agree on every moment."""
     copy = tmp_path / "copy"
     written(lake, source, copy)
-    times = [START + version * HOUR for version in range(BASELINE, NEWEST + 1)]
-    moments = [*times, *(time + HOUR - timedelta(milliseconds=1) for time in times[:-1])]
+    moments = [START + version * HOUR for version in (BASELINE, NEWEST)]
+    moments.insert(1, moments[-1] - timedelta(milliseconds=1))
     in_sql = [lake.table("t", timestamp=moment).to_arrow().num_rows for moment in moments]
     found = {
         (name, place): [travel(place.as_uri(), moment) for moment in moments]
@@ -111,7 +111,7 @@ def test_spark_and_the_others_travel_by_the_times_of_files(
         for place in (source, copy)
     }
 
-    assert sorted(set(in_sql)) == [4, 5]
+    assert in_sql == [4, 5, 4]
     assert found == dict.fromkeys(found, in_sql)
 
 

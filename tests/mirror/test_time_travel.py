@@ -27,11 +27,11 @@ def test_spark_and_the_others_travel_alike_after_a_late_mirror(
 ) -> None:
     """In place and in a log that was written elsewhere afterwards, a time leads where it leads in SQL."""
     commits = [lake.commit(create("t", lake.write("t", "0.parquet", rows(0))))]
-    commits += [lake.commit(append("t", lake.write("t", f"{n}.parquet", rows(n)))) for n in (1, 2)]
+    commits += [lake.commit(append("t", lake.write("t", f"{n}.parquet", rows(n)))) for n in (1,)]
     publish_all(mirror)
     with pool.connection() as db:
         info = Catalog(db).table("t")
-    for n in range(3):
+    for n in range(2):
         lake.objects.put_file_if_absent(f"copy/{n}.parquet", local_path(f"{lake.root}/t/{n}.parquet"))
     write_log(pool, info, Place(lake.objects, "copy"))
     when = moments([datetime.fromtimestamp(commit.time_ms / 1000, UTC) for commit in commits])
@@ -43,5 +43,5 @@ def test_spark_and_the_others_travel_alike_after_a_late_mirror(
         for place in ("t", "copy")
     }
 
-    assert sorted(set(versions)) == [0, 1, 2]
+    assert versions == [0, 0, 1]
     assert found == {key: [version + 1 for version in versions] for key in found}
