@@ -62,4 +62,8 @@ def read_commit_info(body: str | None) -> CommitInfo:
 
 
 def _plain(raw: msgspec.Raw | None) -> Any:
-    return None if raw is None else msgspec.json.decode(raw)
+    """The value, if there is one: a number may be larger than any that has a form here."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw)
+    except msgspec.MsgspecError:
+        return None

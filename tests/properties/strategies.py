@@ -204,10 +204,25 @@ _DOUBTFUL = {
     "operationParameters": MAPS,
     "isBlindAppend": st.booleans(),
 }
+_ODD = (
+    "1e400",
+    "-0",
+    "1E-400",
+    '"\\ud800"',
+    '"\\u0000"',
+    "[" * 70 + "]" * 70,
+    "01",
+    "{}",
+    '{"a":1e400}',
+    "18446744073709551616",
+)
 FOUND = st.tuples(
     st.sampled_from(["add", "remove", "cdc", "metaData", "protocol", "txn", "domainMetadata", "commitInfo", "other"]),
     st.fixed_dictionaries({}, optional={name: value | _JSON for name, value in _DOUBTFUL.items()})
     | st.fixed_dictionaries({"path": PATH_TEXTS}, optional={name: _DOUBTFUL[name] for name in ("size", "tags")})
+    | st.tuples(st.sampled_from(["path", "size", "stats", "version", "readVersion", "x"]), st.sampled_from(_ODD)).map(
+        lambda odd: f'{{"path":"a","appId":"a","domain":"a","{odd[0]}":{odd[1]}}}'
+    )
     | _JSON,
 )
 """Actions as another log may have them: mostly what they should be, in part anything."""

@@ -122,6 +122,16 @@ class TestVersions:
         assert (found["origin"], found["commit_seq"]) == ("IMPORTED", None)
         assert row(lake, "dl_table_versions", version=2)["commit_info"] is None
 
+    def test_numbers_that_are_too_large_stay_text(self) -> None:
+        """Nobody's number stops the lake once it is decided."""
+        body = '{"readVersion":1e400,"isBlindAppend":1e400,"operation":"W","later":1e400}'
+        lake = imported(first(("add", '{"path":"a","x":1e400}')), version(1, [("commitInfo", body)])[0])
+
+        found = row(lake, "dl_table_versions", version=1)
+        assert (found["read_version"], found["is_blind_append"], found["operation"]) == (None, None, "W")
+        assert found["commit_info"] == '{"readVersion":1e400,"isBlindAppend":1e400,"later":1e400}'
+        assert row(lake, "dl_live_files")["extra"] == '{"x":1e400}'
+
     def test_every_version_is_answered_and_decided_once(self) -> None:
         """The same event again gives the first answer, another content under its id none at all."""
         lake = imported(first(add("a")))
