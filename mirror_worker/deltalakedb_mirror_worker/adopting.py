@@ -94,14 +94,16 @@ class Adoption:
         )
 
     def _restage(self) -> Iterator[Restaged]:
-        """Stage what was moved away, in order, up to the first that is rejected: what came later rests on it."""
+        """Stage what was moved away, in order; after one that is rejected nothing that rests on it."""
+        ended: set[str] = set()
         for kept in sorted(kept_commits(self._root, self._table)):
-            restaged = restage(self._session, self._root, self._table, kept, self._timeout)
-            if restaged is None:
+            if kept.history in ended:
                 continue
-            yield restaged
-            if restaged.reason is not None:
-                return
+            restaged = restage(self._session, self._root, self._table, kept, self._timeout)
+            if restaged is not None:
+                yield restaged
+                if restaged.reason is not None:
+                    ended.add(kept.history)
 
     def _publish(self) -> None:
         """What the mirror would do within half a minute: see that all is ours, and go on."""

@@ -40,6 +40,11 @@ class Kept(NamedTuple):
     path: str
     """Below the lake's root."""
 
+    @property
+    def history(self) -> str:
+        """The folder of what was moved away together: each commit rests on those before it."""
+        return self.path.rsplit("/", 1)[0]
+
 
 def supersede(pool: Pool, root: ObjectStore, place: Place, table: MirrorProgress, foreign: ForeignCommits) -> None:
     """Move every file that tells the foreign history to `root`, and publish SQL's versions in its place. Repeatable.

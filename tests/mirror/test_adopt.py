@@ -196,7 +196,8 @@ def test_superseding_keeps_ours_and_commits_theirs_anew(lake: Lake) -> None:
 
 
 def test_what_cannot_be_committed_anew_is_told_and_kept(lake: Lake) -> None:
-    """They rewrote a file that ours removed: decided like any other transaction, and rejected with a reason."""
+    """They rewrote a file that ours removed: decided like any other transaction, and rejected with a reason, which does not
+    stand in the way of another history later."""
     (file,) = live(lake)
     write(lake, 2, removes=(file,))
     with lake.begin() as tx:
@@ -204,10 +205,16 @@ def test_what_cannot_be_committed_anew_is_told_and_kept(lake: Lake) -> None:
     done = settle(lake, superseding=True)
     verb = ["mirror", "adopt", "t", "--store", str(lake.settings.directory), "--supersede"]
     told = CliRunner().invoke(app, verb)
+    emptied = (in_sql(lake), by_path(lake))
+    write(lake, 7)
+    lake.append("t", ids(8))
+    later = settle(lake, superseding=True)
 
+    assert [(restaged.version, restaged.new_version) for restaged in later.restaged] == [(2, None), (3, 4)]
+    assert in_sql(lake) == by_path(lake) == [7, 8]
     assert [(restaged.version, restaged.new_version) for restaged in done.restaged] == [(2, None)]
     assert done.restaged[0].reason in ("FILE_NOT_LIVE", "CONCURRENT_DELETE_DELETE")
-    assert in_sql(lake) == by_path(lake) == []
+    assert emptied == ([], [])
     assert told.exit_code == 2
     assert "what version 2 did" in told.stdout
     assert "rejected: " in told.stdout
