@@ -19,7 +19,7 @@ from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
 from tests.stores import postgres_address
 
-from . import backlog, data, file_rows, floors, importing, peers
+from . import backlog, checkpoints, data, file_rows, floors, importing, peers, publishing
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -32,6 +32,9 @@ PAIRS = 8
 """Pairs of tables that many transactions in flight are spread over."""
 IN_FLIGHT = 64
 PACED_RATE = 200.0
+BUSY_RATE = 1000.0
+"""Transactions per second of all clients together, over `PAIRS` pairs of tables."""
+FILES = 1_000_000
 DRAIN_SECONDS = 300.0
 
 
@@ -70,12 +73,16 @@ def measurements() -> dict[str, Measurement]:
     stores: tuple[Engine, ...] = ("postgres", "sqlite", "duckdb")
     for store in stores:
         found[f"files.{store}.batch.1"] = partial(_file_rows, store)
-    found["commit.postgres.paced.1"] = _paced
+    found["commit.postgres.paced.1"] = partial(_paced, 1, PACED_RATE, 1)
+    found["commit.postgres.paced.8"] = partial(_paced, 8, BUSY_RATE / 8, PAIRS)
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
     found["import.postgres.commits.1"] = partial(_import, "commits", 1_000, 1)
     found["import.postgres.files.1"] = partial(_import, "files", 1, 1_000_000)
+    found["publish.local.backlog.8"] = partial(_publish, "local")
+    found["publish.s3.backlog.8"] = partial(_publish, "s3")
+    found["checkpoint.postgres.files.1"] = _checkpoint
     return found
 
 
@@ -132,16 +139,37 @@ def _file_rows(store: Engine, setting: Setting, folder: Path) -> Iterator[Line]:
     yield Line(f"files-remove-rate.{store}.batch.1", rates.removed, "rows/s")
 
 
-def _paced(setting: Setting, folder: Path) -> Iterator[Line]:
-    """The mirror under a steady rate of versions to two tables, as many as one table has to take."""
+def _paced(clients: int, rate: float, pairs: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """The mirror under a steady rate of versions: to two tables as many as one has to take, to all as many as there are."""
     with on_servers(setting.servers, folder) as pipeline:
-        workload = _workload("commit", "closed", pipeline.address)
-        load = setting.load(1, rate=PACED_RATE)
+        workload = _workload("commit", "closed", pipeline.address, pairs)
+        load = setting.load(clients, rate=rate)
         published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
         cpu = CpuProbe(pipeline.services)
         measured = run(workload, load, [cpu, published])
-        yield from _lines("commit", "postgres.paced.1", measured, cpu)
-        yield from _mirror_lines("commit", "postgres.paced.1", published, load)
+        yield from _lines("commit", f"postgres.paced.{clients}", measured, cpu)
+        yield from _mirror_lines("commit", f"postgres.paced.{clients}", published, load)
+
+
+def _publish(where: str, setting: Setting, folder: Path) -> Iterator[Line]:
+    """The mirror's step alone, from Postgres to a kind of object store."""
+    address = postgres_address(_new_database(setting, "publish"))
+    if where == "s3":
+        root, options = publishing.bucket(setting.servers.s3())
+    else:
+        root, options = (folder / "tables").as_uri(), None
+    yield Line(f"publish-rate.{where}.backlog.{PAIRS}", publishing.rate(address, folder, root, options), "versions/s")
+
+
+def _checkpoint(setting: Setting, folder: Path) -> Iterator[Line]:
+    """A checkpoint of a million files: delta-rs's own of the log that we published, and ours from SQL."""
+    address = postgres_address(_new_database(setting, "checkpoint"))
+    location = checkpoints.fill(address, folder, FILES)
+    peer = checkpoints.delta_rs(checkpoints.copied(location, folder))
+    ours = checkpoints.ours(address, location)
+    for what, cost in (("delta-rs", peer), ("postgres", ours)):
+        yield Line(f"checkpoint-seconds.{what}.files.1", cost.seconds, "s")
+        yield Line(f"checkpoint-peak.{what}.files.1", cost.peak_bytes / 2**20, "MiB")
 
 
 def _mirror_backlog(pairs: int, setting: Setting, folder: Path) -> Iterator[Line]:
