@@ -62,7 +62,9 @@ def stats_as_struct(configuration: Mapping[str, str]) -> bool:
 
 
 def indexed_columns(configuration: Mapping[str, str]) -> int:
-    """`delta.dataSkippingNumIndexedCols`: how many leaf columns have statistics; -1: all."""
+    """`delta.dataSkippingNumIndexedCols`: how many leaf columns have statistics; -1: all, also where they are named."""
+    if "delta.dataSkippingStatsColumns" in configuration:
+        return -1
     text = configuration.get("delta.dataSkippingNumIndexedCols", str(_INDEXED)).strip()
     if text == "-1" or text.isdecimal():
         return int(text)
