@@ -23,6 +23,8 @@ from deltalakedb_mirror_worker.adopting import Adopted, Adoption
 from deltalakedb_mirror_worker.repair import repair_table
 from deltalakedb_mirror_worker.superseding import CONFLICTS
 from deltalakedb_mirror_worker.worker import Worker
+from tests.pipeline import on_servers
+from tests.services.run import Addresses
 
 
 def ids(*numbers: int) -> pa.Table:
@@ -225,3 +227,26 @@ def test_nothing_foreign_is_nothing_to_do(lake: Lake) -> None:
     told = CliRunner().invoke(app, ["mirror", "adopt", "t", "--store", str(lake.settings.directory)])
 
     assert (told.exit_code, told.stdout) == (0, f"nothing foreign is in {table_of(lake)}\n")
+
+
+def test_a_lake_on_servers_settles_beside_its_running_services(servers: Addresses, tmp_path: Path) -> None:
+    """Committer and mirror go on meanwhile: the one decides what is imported and staged anew, the other finds all of it
+    its own, and lifts the fence."""
+    with on_servers(servers, tmp_path) as pipeline, pipeline.address.connect() as lake:
+        lake.append("t", ids(1))
+        lake.sync("t", timeout=60)
+        write(lake, 2)
+        adopted = settle(lake).adopted
+        lake.append("t", ids(3))
+        lake.sync("t", timeout=60)
+        write(lake, 4)
+        lake.append("t", ids(5))
+        with pytest.raises(TxnLogTableFencedError):
+            lake.sync("t", timeout=60)
+        done = settle(lake, superseding=True)
+        lake.sync("t", timeout=60)
+
+        assert adopted == (1,)
+        assert done.superseded == (3,)
+        assert [(restaged.version, restaged.new_version) for restaged in done.restaged] == [(3, 4)]
+        assert in_sql(lake) == by_path(lake) == [1, 2, 3, 4, 5]
