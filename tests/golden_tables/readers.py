@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import deltalake
+import duckdb as duckdb_library
 import polars
 import pyarrow as pa
 
@@ -25,12 +27,22 @@ def delta_rs(table: Path) -> pa.Table:
 
 
 def duckdb(table: Path) -> pa.Table:
-    """A connection of its own: an internal error makes one useless."""
-    with duck.connect("delta") as connection:
+    """One connection for all; an internal error makes one useless."""
+    connection = _connection()
+    try:
         relation = connection.execute("SELECT * FROM delta_scan(?)", [str(table)])
         names = [column[0] for column in relation.description or ()]
         rows = relation.fetchall()
+    except Exception:
+        _connection.cache_clear()
+        connection.close()
+        raise
     return pa.table({name: pa.array([repr(row[n]) for row in rows]) for n, name in enumerate(names)})
+
+
+@functools.cache
+def _connection() -> duckdb_library.DuckDBPyConnection:
+    return duck.connect("delta")
 
 
 def polars_scan(table: Path) -> pa.Table:

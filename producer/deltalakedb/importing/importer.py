@@ -289,8 +289,9 @@ class Importer:
         self._tell("importing", version)
 
     def _begin(self, steps: Sequence[Step]) -> None:
-        """Progress is counted anew, in bytes of the log."""
-        self._done, self._total = 0, sum(self._sizes[step.version] for step in steps)
+        """Progress is counted anew, in bytes of the log, where there is anything to do."""
+        if steps:
+            self._done, self._total = 0, sum(self._sizes[step.version] for step in steps)
 
     def _tell(self, phase: Phase, version: int) -> None:
         self._done += self._sizes.get(version, 0)
