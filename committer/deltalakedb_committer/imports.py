@@ -16,14 +16,14 @@ from deltalakedb.delta_types import StructType
 from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedContent, ImportedVersion
 from deltalakedb.features import READABLE
-from deltalakedb.ids import is_table_name, is_txn_id
+from deltalakedb.ids import is_txn_id
 from deltalakedb.paths import canonical_path, is_plain
 from deltalakedb.slots import SlotReader, Slots, slot_columns, wider
 
 from .decisions import Actions, Chunk, Entry
 from .file_rows import live_file
 from .imported_actions import ImportedActions, path_problem, read_actions
-from .intents import OURS, nested
+from .imported_tables import check_table, new_table, refused_import
 from .other_actions import checked_schema
 from .refusal import Refused, shown
 from .rules import Rules
@@ -43,109 +43,46 @@ def decide_chunk(event: ImportedVersion, state: State, time_ms: int) -> Chunk | 
     _check_content(content, event, time_ms, rules)
     table = state.table(table_id=content.import_id)
     if table is None:
-        table = _new_table(content, state)
+        table = new_table(content, state)
     else:
-        _check_table(table, content)
+        check_table(table, content)
     way = _way(table, content, event)
     digest = hashlib.sha256(event.content_bytes).digest()
     index = event.envelope.chunk_index
     if index < len(way.chunks):
         if way.chunks[index] != digest:
-            raise _refused(content, Reason.CONTENT_MISMATCH, f"chunk {index} came before, with other bytes")
+            raise refused_import(content, Reason.CONTENT_MISMATCH, f"chunk {index} came before, with other bytes")
         return None
     if index > len(way.chunks):
-        raise _refused(content, Reason.IMPORT_GAP, f"chunk {index} came, and the next one is {len(way.chunks)}")
+        raise refused_import(content, Reason.IMPORT_GAP, f"chunk {index} came, and the next one is {len(way.chunks)}")
     return _Step(table, content, way, state).chunk(digest)
 
 
 def _check_content(content: ImportedContent, event: ImportedVersion, time_ms: int, rules: Rules) -> None:
     envelope = event.envelope
     if not 1 <= envelope.chunk_count <= rules.max_import_chunks:
-        raise _refused(
+        raise refused_import(
             content,
             Reason.LIMIT_EXCEEDED,
             f"it comes in {envelope.chunk_count} chunks; from 1 to {rules.max_import_chunks} are allowed",
         )
     if not 0 <= envelope.chunk_index < envelope.chunk_count:
-        raise _refused(
+        raise refused_import(
             content,
             Reason.CONTENT_MISMATCH,
             f"a chunk says that it is number {envelope.chunk_index} of {envelope.chunk_count}, counted from 0",
         )
     if not is_txn_id(content.import_id) or content.kind not in _KINDS or not 0 <= content.version < 2**63 - 1:
-        raise _refused(
+        raise refused_import(
             content,
             Reason.INVALID_ACTION,
             f"import {shown(content.import_id)}, kind {shown(content.kind)}: no version is imported like this",
         )
     if content.time_ms > time_ms + TIME_AHEAD_MS:
-        raise _refused(
+        raise refused_import(
             content,
             Reason.TIME_AHEAD,
             f"its time lies {content.time_ms - time_ms} ms in the future; {TIME_AHEAD_MS} are allowed",
-        )
-
-
-def _new_table(content: ImportedContent, state: State) -> TableState:
-    """The table that an import begins, without a version yet. Raises `Refused`."""
-    name, location = content.table_name, content.location.rstrip("/")
-    if not is_table_name(name) or name.startswith(OURS):
-        raise _refused(
-            content,
-            Reason.INVALID_ACTION,
-            f"{shown(name)} is not a table name: [namespace.]name of ASCII letters, digits, _ and -, not beginning "
-            f"with {OURS}",
-        )
-    if "://" not in location or "\0" in location or len(location.encode()) > state.rules.max_imported_path_bytes:
-        raise _refused(content, Reason.INVALID_PATH, f"location {shown(location)} is not an absolute URI")
-    others = [table for table in state.tables.values() if table.state != "DROPPED"]
-    for other in others:
-        if other.name != name and not nested(location, other.location):
-            continue
-        if other.state == "IMPORTING":
-            what = "is being imported by another import: finish that one, or drop its table"
-            reason = Reason.IMPORT_UNDER_WAY
-        elif other.name == name:
-            what = "is there already: choose another name"
-            reason = Reason.TABLE_EXISTS
-        else:
-            what = "lies there: every table has a folder of its own, none inside another"
-            reason = Reason.INVALID_PATH
-        raise _refused(content, reason, f"table {shown(other.name)} ({shown(other.location)}) {what}")
-    if state.lake.root.rstrip("/") == location or state.lake.root.startswith(location + "/"):
-        raise _refused(
-            content,
-            Reason.INVALID_PATH,
-            f"the lake's own root {shown(state.lake.root)} lies at or in {shown(location)}",
-        )
-    return TableState(
-        table_no=state.next_table_no,
-        table_id=content.import_id,
-        name=name,
-        location=location,
-        state="IMPORTING",
-        loaded=True,
-        winners_since=-1,
-    )
-
-
-def _check_table(table: TableState, content: ImportedContent) -> None:
-    """Check that the import is the one that this table came from, and not over."""
-    for what, ours, theirs in (
-        ("name", table.name, content.table_name),
-        ("location", table.location.rstrip("/"), content.location.rstrip("/")),
-    ):
-        if ours != theirs:
-            raise _refused(
-                content,
-                Reason.LOCATION_CHANGED,
-                f"the import began with the {what} {shown(ours)}, and this names {shown(theirs)}",
-            )
-    if table.state == "DROPPED":
-        raise _refused(content, Reason.UNKNOWN_TABLE, "the table was dropped; import it anew")
-    if table.state == "RELEASED" or (table.state == "ACTIVE" and content.kind != "ADOPTION"):
-        raise _refused(
-            content, Reason.IMPORT_FINISHED, f"the table is {table.state.lower()}, at version {table.version}"
         )
 
 
@@ -156,13 +93,15 @@ def _way(table: TableState, content: ImportedContent, event: ImportedVersion) ->
     if way is None:
         only_history = table.version < table.first_version
         if table.version >= 0 and version != table.version + 1:
-            raise _refused(content, Reason.IMPORT_GAP, f"the next version of the table is {table.version + 1}")
+            raise refused_import(content, Reason.IMPORT_GAP, f"the next version of the table is {table.version + 1}")
         begins = kind in ("HISTORY", "BASELINE") or (kind == "COMMIT" and table.version < 0 and version == 0)
         if begins != only_history:
             next_kind = "history, a baseline, or version 0" if only_history else "a commit"
-            raise _refused(content, Reason.IMPORT_GAP, f"it is of kind {kind}, and what comes next is {next_kind}")
+            raise refused_import(
+                content, Reason.IMPORT_GAP, f"it is of kind {kind}, and what comes next is {next_kind}"
+            )
         if table.version >= 0 and content.time_ms <= table.time_ms:
-            raise _refused(
+            raise refused_import(
                 content,
                 Reason.INVALID_ACTION,
                 f"its time {content.time_ms} is not later than that of the version before, {table.time_ms}",
@@ -179,10 +118,10 @@ def _way(table: TableState, content: ImportedContent, event: ImportedVersion) ->
             widths=table.widths,
         )
     if version != way.version:
-        raise _refused(content, Reason.IMPORT_GAP, f"version {way.version} is under way, and not complete yet")
+        raise refused_import(content, Reason.IMPORT_GAP, f"version {way.version} is under way, and not complete yet")
     said = (kind, content.time_ms, content.file_time_ms, event.envelope.chunk_count, event.envelope.digest)
     if said != (way.kind, way.time_ms, way.file_time_ms, way.chunk_count, way.digest):
-        raise _refused(content, Reason.CONTENT_MISMATCH, "its first chunks came with another content")
+        raise refused_import(content, Reason.CONTENT_MISMATCH, "its first chunks came with another content")
     return way
 
 
@@ -308,7 +247,7 @@ class _Step:
         """The one name of a path that needs a closer look. Raises `Refused` where it cannot be stored."""
         problem = path_problem(path, self._state.rules)
         if problem is not None:
-            raise _refused(self._content, Reason.INVALID_PATH, f"path {shown(path)}: {problem}")
+            raise refused_import(self._content, Reason.INVALID_PATH, f"path {shown(path)}: {problem}")
         return canonical_path(path, self._table.location)
 
     # The table.
@@ -325,7 +264,7 @@ class _Step:
         try:
             return found.metadata, checked_schema(found.metadata.schema_string, table.name, rules)
         except Refused as refused:
-            raise _refused(content, refused.reason, refused.message) from refused
+            raise refused_import(content, refused.reason, refused.message) from refused
 
     def _check_readable(self, protocol: Protocol) -> None:
         reader, writer = protocol.min_reader_version, protocol.min_writer_version
@@ -333,7 +272,7 @@ class _Step:
         if not 1 <= reader <= 3 or not 1 <= writer <= 7:
             unknown = {f"protocol ({reader}, {writer})"}
         if unknown:
-            raise _refused(
+            raise refused_import(
                 self._content,
                 Reason.FEATURE_UNSUPPORTED,
                 f"it asks readers to know {shown(min(unknown))}, which this release does not",
@@ -354,24 +293,28 @@ class _Step:
             if came and comes is not None:
                 twice.append(kind)
         if twice:
-            raise _refused(self._content, Reason.INVALID_ACTION, f"it says twice what {shown(twice[0])} is")
+            raise refused_import(self._content, Reason.INVALID_ACTION, f"it says twice what {shown(twice[0])} is")
 
     def _check_sizes(self, after: UnderWay) -> None:
         counts = max(after.adds, after.removes, after.cdc, after.others)
         sizes = max(map(abs, (after.added_bytes, after.removed_bytes, after.live_bytes)))
         if counts > _MAX_ACTIONS or sizes > _MAX_BYTES:
-            raise _refused(self._content, Reason.LIMIT_EXCEEDED, "it has more actions or bytes than can be counted")
+            raise refused_import(
+                self._content, Reason.LIMIT_EXCEEDED, "it has more actions or bytes than can be counted"
+            )
 
     def _check_complete(self, found: ImportedActions, after: UnderWay) -> None:
         content, table = self._content, self._table
         if hashlib.sha256(b"".join(after.chunks)).digest() != after.digest:
-            raise _refused(content, Reason.CONTENT_MISMATCH, "its bytes are not those that its digest was taken over")
+            raise refused_import(
+                content, Reason.CONTENT_MISMATCH, "its bytes are not those that its digest was taken over"
+            )
         for kind, there in (
             ("metaData", found.metadata or table.metadata),
             ("protocol", found.protocol or table.protocol),
         ):
             if there is None and not self._history:
-                raise _refused(content, Reason.INVALID_ACTION, f"there is no {kind} action up to here")
+                raise refused_import(content, Reason.INVALID_ACTION, f"there is no {kind} action up to here")
 
     def _entry(self, columns: tuple[tuple[str, ...], ...], *, complete: bool) -> Entry | None:
         """The table's entry in the directory, if the chunk changes it."""
@@ -389,12 +332,3 @@ class _Step:
             first_version={"HISTORY": way.version + 1, "BASELINE": way.version}.get(way.kind, table.first_version),
         )
         return None if entry == Entry.of(table) else entry
-
-
-def _refused(content: ImportedContent, reason: Reason, message: str) -> Refused:
-    return Refused(
-        reason,
-        f"version {content.version} of {shown(content.table_name)} cannot be imported: {message}",
-        table=content.table_name,
-        versions=(content.version,),
-    )
