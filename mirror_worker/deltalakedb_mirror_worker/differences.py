@@ -7,6 +7,7 @@ written, then those that differ by what they mean, and only what is to be shown 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ def compare_files(
     Paths are compared as Delta matches them. `dataChange` and fields that the protocol does not know are not compared: a
     checkpoint does not have them. Nor are statistics without `statistics`, which understand them.
     """
-    slices = 1 + files // SLICE_FILES
+    slices = max(1, math.ceil(files / SLICE_FILES))
 
     def keyed(adds: Adds, part: int) -> _Keyed:
         return lambda: _slice(adds(), root, part, slices)
