@@ -101,6 +101,27 @@ def test_a_copy_takes_what_vacuum_has_left(
     assert "version 3 cannot be copied: 'never.parquet' is not in" in failed.last_error
 
 
+def test_versions_too_wide_to_be_held_are_copied_like_others(
+    lake: FilledLake,
+    make_mirror: MakeMirror,
+    pool: Pool,
+    root: Root,
+    elsewhere: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their files are read from SQL as a stream, and come before the version all the same."""
+    for module in ("step", "portions", "wide"):
+        monkeypatch.setattr(f"deltalakedb_mirror_worker.{module}.WIDE_ACTIONS", 3)
+    lake.commit(create("t", *(lake.write("t", f"{n}.parquet", rows(n)) for n in range(5))))
+    lake.commit(append("t", lake.write("t", "5.parquet", rows(5))))
+    lake.commit(append("t", *(lake.write("t", f"{n}.parquet", rows(n)) for n in range(6, 10))))
+    add_target(lake, "copy", elsewhere)
+    progress = publish_all(make_mirror(target="copy"))
+
+    assert (progress.failed, progress.versions_behind) == (0, 0)
+    assert [row["id"] for row in rows_at(f"{elsewhere}/t", root)] == list(range(10))
+
+
 def test_a_replica_waits_for_its_files(
     lake: FilledLake, make_mirror: MakeMirror, pool: Pool, root: Root, elsewhere: str, objects: ObjectStore
 ) -> None:
