@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from deltalakedb.database import StoreAddress
-from deltalakedb_committer.columns import COLUMNS
-from deltalakedb_committer.needs import Needs, TableNeeds
-from deltalakedb_committer.rows import Batch
-from deltalakedb_committer.store import Cursor, SqlCommitStore
+from deltalakedb_committer.deciding.needs import Needs, TableNeeds
+from deltalakedb_committer.storing.columns import COLUMNS
+from deltalakedb_committer.storing.rows import Batch
+from deltalakedb_committer.storing.store import Cursor, SqlCommitStore
 from tests.direct import DirectCommitter, create, load_state, made
 from tests.stores import migrated
 

@@ -11,13 +11,13 @@ from deltalakedb.actions import AddFile
 from deltalakedb.codec import content_digest, encode_content
 from deltalakedb.database import Database
 from deltalakedb.events import Committed, Content, CreateTable, Envelope, StagedTransaction, TableWork
-from deltalakedb_committer.decide import advance, decide
-from deltalakedb_committer.decisions import Commit, Decision
-from deltalakedb_committer.needs import Needs, StagedEvent, add_needs
-from deltalakedb_committer.rows import Batch, add_decision
-from deltalakedb_committer.rules import rules
-from deltalakedb_committer.state import State
-from deltalakedb_committer.store import Cursor, SqlCommitStore
+from deltalakedb_committer.deciding.decide import advance, decide
+from deltalakedb_committer.deciding.decisions import Commit, Decision
+from deltalakedb_committer.deciding.needs import Needs, StagedEvent, add_needs
+from deltalakedb_committer.deciding.rules import rules
+from deltalakedb_committer.deciding.state import State
+from deltalakedb_committer.storing.rows import Batch, add_decision
+from deltalakedb_committer.storing.store import Cursor, SqlCommitStore
 
 LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
 ROOT = "file:///lake/tables"

@@ -23,7 +23,7 @@ from deltalakedb.events import (
     WidenColumn,
     WrittenAgainst,
 )
-from deltalakedb_committer.needs import StagedEvent
+from deltalakedb_committer.deciding.needs import StagedEvent
 from tests.history_imports import NAMES as IMPORTED
 from tests.history_imports import Importer
 from tests.model_lake import ModelLake, cancel, chunked, control, txn

@@ -22,7 +22,7 @@ from deltalakedb.events import Committed, Content, Control, CreateTable, Envelop
 from deltalakedb.ids import new_txn_id
 from deltalakedb.objectstore import NewObject, ObjectStore, open_object_store
 from deltalakedb_committer.step import Committer
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.storing.store import SqlCommitStore
 
 SCHEMA = (
     '{"type":"struct","fields":[{"name":"id","type":"long","nullable":true,"metadata":{}},'

@@ -26,13 +26,11 @@ from deltalakedb.events import (
     StagedTransaction,
     TableWork,
 )
-from deltalakedb_committer.columns import COLUMNS
-from deltalakedb_committer.decide import advance, decide
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Decision, Rejection
-from deltalakedb_committer.needs import Needs, StagedEvent, TableNeeds, add_content, add_needs
-from deltalakedb_committer.rows import Batch, add_decision
-from deltalakedb_committer.rules import Rules, rules
-from deltalakedb_committer.state import (
+from deltalakedb_committer.deciding.decide import advance, decide
+from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Decision, Rejection
+from deltalakedb_committer.deciding.needs import Needs, StagedEvent, TableNeeds, add_content, add_needs
+from deltalakedb_committer.deciding.rules import Rules, rules
+from deltalakedb_committer.deciding.state import (
     Decided,
     Lake,
     LiveFile,
@@ -44,6 +42,8 @@ from deltalakedb_committer.state import (
     UnderWay,
     Winner,
 )
+from deltalakedb_committer.storing.columns import COLUMNS
+from deltalakedb_committer.storing.rows import Batch, add_decision
 
 LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
 ROOT = "s3://bucket/lake"

@@ -16,13 +16,13 @@ from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
 from deltalakedb.eventlog import Record
 from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 
-from .decide import advance, decide, isolated
-from .decisions import Decision
-from .needs import Needs, StagedEvent, Undecodable, add_needs
-from .rows import Batch, add_decision
-from .rules import rules
-from .state import State
-from .store import Cursor, SqlCommitStore
+from .deciding.decide import advance, decide, isolated
+from .deciding.decisions import Decision
+from .deciding.needs import Needs, StagedEvent, Undecodable, add_needs
+from .deciding.rules import rules
+from .deciding.state import State
+from .storing.rows import Batch, add_decision
+from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
 from deltalakedb.events import Commit
 
-from .rows import OutboxRow
+from .storing.rows import OutboxRow
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from deltalakedb.settings import Settings
 from .lake import holder, is_made, lock_file, make_lake, open_log, open_store
 from .leadership import LockFile
 from .step import Committer
-from .store import SqlCommitStore
+from .storing.store import SqlCommitStore
 
 LOCK_SECONDS = 30.0
 """How long opening waits for another process that is making or stepping the lake."""

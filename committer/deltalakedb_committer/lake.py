@@ -16,7 +16,7 @@ from deltalakedb.eventlog import EventLog, Stream, open_event_log
 from deltalakedb.settings import Settings
 
 from .leadership import Heartbeat, Leadership, LockFile
-from .store import SqlCommitStore
+from .storing.store import SqlCommitStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Protocol
 from deltalakedb.errors import TxnLogError
 from deltalakedb.eventlog import EventLog, Stream
 
-from .store import SqlCommitStore
+from .storing.store import SqlCommitStore
 
 logger = logging.getLogger(__name__)
 

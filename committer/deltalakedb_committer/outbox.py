@@ -13,7 +13,7 @@ from itertools import groupby
 
 from deltalakedb.eventlog import EventLog, Message, Stream
 
-from .rows import OutboxRow
+from .storing.rows import OutboxRow
 
 
 class Outbox:

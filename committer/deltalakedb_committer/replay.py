@@ -16,8 +16,8 @@ from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Record, Stream
 
 from .applying import MAX_BATCH_BYTES, Applier, event_of
-from .digests import Digest, digests
-from .store import Cursor, SqlCommitStore
+from .storing.digests import Digest, digests
+from .storing.store import Cursor, SqlCommitStore
 
 READ_RECORDS = 500
 READ_SECONDS = 10.0

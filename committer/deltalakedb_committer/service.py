@@ -12,7 +12,7 @@ from deltalakedb.eventlog import EventLog
 
 from .leadership import Leadership
 from .step import Committer
-from .store import SqlCommitStore
+from .storing.store import SqlCommitStore
 
 logger = logging.getLogger(__name__)
 

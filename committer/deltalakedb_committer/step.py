@@ -19,12 +19,12 @@ from deltalakedb.ids import new_txn_id
 
 from .applying import MAX_BATCH_BYTES, Applier, event_of
 from .catching_up import ToldCommits
-from .decisions import Commit, Decision, Imported
+from .deciding.decisions import Commit, Decision, Imported
+from .deciding.needs import StagedEvent
 from .gathering import Gathering
-from .needs import StagedEvent
 from .outbox import Outbox
-from .rows import Batch
-from .store import Cursor, SqlCommitStore
+from .storing.rows import Batch
+from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
 

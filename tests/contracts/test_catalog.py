@@ -35,8 +35,8 @@ from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogTableNotFoundError, TxnLogValidationError
 from deltalakedb.eventlog.port import Record
 from deltalakedb.events import AppTransaction, SetProperties, TableWork, WrittenAgainst
-from deltalakedb_committer.needs import Undecodable
-from deltalakedb_committer.rows import Batch
+from deltalakedb_committer.deciding.needs import Undecodable
+from deltalakedb_committer.storing.rows import Batch
 from tests.direct import LAKE_ID, LOG, ROOT, SCHEMA, START_MS, DirectCommitter, add, create, made, staged, txn
 from tests.stores import address, database
 

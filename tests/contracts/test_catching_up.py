@@ -17,7 +17,7 @@ from deltalakedb.events import TableWork
 from deltalakedb_committer.catching_up import ToldCommits
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.model_lake import LAKE_ID, ROOT, START_MS, staged
 from tests.stores import migrated
 from tests.works import append, relaxed

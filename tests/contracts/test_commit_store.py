@@ -30,12 +30,12 @@ from deltalakedb.events import (
     Term,
     Tick,
 )
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Expired, Rejection, Staged
-from deltalakedb_committer.needs import Needs, add_needs
-from deltalakedb_committer.partitions import Partitions
-from deltalakedb_committer.rows import Batch, OutboxRow
-from deltalakedb_committer.state import Winner
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Expired, Rejection, Staged
+from deltalakedb_committer.deciding.needs import Needs, add_needs
+from deltalakedb_committer.deciding.state import Winner
+from deltalakedb_committer.storing.partitions import Partitions
+from deltalakedb_committer.storing.rows import Batch, OutboxRow
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests import works
 from tests.direct import (
     LAKE_ID,

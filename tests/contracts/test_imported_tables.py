@@ -17,8 +17,8 @@ from deltalakedb.catalog import Catalog
 from deltalakedb.database import Database
 from deltalakedb.errors import TxnLogTableNotFoundError, TxnLogValidationError
 from deltalakedb.events import Control, LakeAction, TableWork
-from deltalakedb_committer.decisions import Imported, Rejection
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.deciding.decisions import Imported, Rejection
+from deltalakedb_committer.storing.store import SqlCommitStore
 from deltalakedb_mirror_worker import status
 from tests import direct, imports
 from tests.direct import ROOT, START_MS, DirectCommitter, dump, made, txn

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from deltalakedb.database import Database
-from deltalakedb_committer.decisions import Decision, Imported
-from deltalakedb_committer.needs import StagedEvent
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.deciding.decisions import Decision, Imported
+from deltalakedb_committer.deciding.needs import StagedEvent
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.direct import DirectCommitter
 from tests.history import Historian
 from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake

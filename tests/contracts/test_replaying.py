@@ -21,11 +21,11 @@ from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import StagedTransaction
-from deltalakedb_committer.digests import COMPARED, LEFT_OUT
-from deltalakedb_committer.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
 from deltalakedb_committer.replay import Replayed, replay
 from deltalakedb_committer.step import Committer
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.storing.digests import COMPARED, LEFT_OUT
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
 from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake
 from tests.stores import address, database

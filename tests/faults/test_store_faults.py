@@ -30,7 +30,7 @@ from deltalakedb.errors import (
     TxnLogStoreInUseError,
 )
 from deltalakedb.events import TableWork
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.direct import DirectCommitter, add, create, dump, made, staged, txn
 from tests.fix_network import TcpProxy
 from tests.services.postgres import Postgres
@@ -381,7 +381,7 @@ import sys
 from contextlib import closing
 from deltalakedb.database import open_database
 from deltalakedb.uri import parse_uri
-from deltalakedb_committer.store import SqlCommitStore
+from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.faults.test_store_faults import write_history
 
 with closing(open_database(parse_uri(sys.stdin.readline().strip()).address)) as database:

@@ -14,7 +14,8 @@ from deltalakedb.eventlog import Stream, open_event_log
 from deltalakedb.events import Content, TableWork
 from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import MAX_CHUNK_BYTES, messages
-from deltalakedb_committer import rules, step
+from deltalakedb_committer import step
+from deltalakedb_committer.deciding import rules
 from tests.works import add
 
 

@@ -20,8 +20,8 @@ from deltalakedb.events import (
     TableWork,
     WrittenAgainst,
 )
-from deltalakedb_committer.decisions import Accepted, Commit, Decision, Imported, Rejection
-from deltalakedb_committer.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.decisions import Accepted, Commit, Decision, Imported, Rejection
+from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
 from tests import imports
 from tests.history import Historian
 from tests.model_lake import ModelLake, chunked, control, txn

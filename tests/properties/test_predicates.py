@@ -37,7 +37,7 @@ from deltalakedb.predicates.nodes import (
 )
 from deltalakedb.slots import SlotReader, slot_columns
 from deltalakedb.storage_options import StorageOptions
-from deltalakedb_committer.read_predicates import PartitionColumn, is_postfix, may_match
+from deltalakedb_committer.deciding.read_predicates import PartitionColumn, is_postfix, may_match
 
 UTC = dt.UTC
 STORES = DataFileStores(StorageOptions())

@@ -18,7 +18,7 @@ from deltalakedb.delta_types import parse_schema
 from deltalakedb.errors import Reason
 from deltalakedb.events import Predicate, ReadSet, TableWork, WrittenAgainst
 from deltalakedb.predicates import parse_condition
-from deltalakedb_committer.decisions import Accepted, Commit
+from deltalakedb_committer.deciding.decisions import Accepted, Commit
 from tests.fix_golden import GOLDEN
 from tests.model_lake import ModelLake, rejected, staged
 from tests.works import add, create, other, schema

@@ -22,10 +22,10 @@ from deltalakedb.events import (
     Tick,
     WrittenAgainst,
 )
-from deltalakedb_committer.decide import Undecodable, decide, isolated
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Expired, Nothing, Rejection, Staged
-from deltalakedb_committer.needs import Needs, TableNeeds
-from deltalakedb_committer.rules import Rules, rules
+from deltalakedb_committer.deciding.decide import Undecodable, decide, isolated
+from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Expired, Nothing, Rejection, Staged
+from deltalakedb_committer.deciding.needs import Needs, TableNeeds
+from deltalakedb_committer.deciding.rules import Rules, rules
 from tests.model_lake import (
     ROOT,
     START_MS,

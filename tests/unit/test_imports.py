@@ -10,7 +10,7 @@ import pytest
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, LakeAction, ReadSet, TableWork
 from deltalakedb.features import FENCE_FEATURE
-from deltalakedb_committer.decisions import Accepted, Answer, Commit, Imported, Nothing
+from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Imported, Nothing
 from tests import works
 from tests.imports import BEGIN_MS, IMPORT_ID, LOCATION, PROTOCOL, add, first, info, metadata, one, remove, version
 from tests.model_lake import START_MS, ModelLake, cancel, control, rejected, staged, txn

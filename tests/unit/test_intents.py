@@ -19,7 +19,7 @@ from deltalakedb.events import (
 )
 from deltalakedb.features import FENCE_FEATURE
 from deltalakedb.ids import table_id
-from deltalakedb_committer.rules import rules
+from deltalakedb_committer.deciding.rules import rules
 from tests.model_lake import ROOT, ModelLake
 from tests.works import ID, ID_DAY, add, append, create, field, relaxed, schema
 

@@ -11,7 +11,7 @@ from deltalakedb.actions import RemoveFile
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, SetProperties, TableWork, WrittenAgainst
 from deltalakedb.features import FENCE_FEATURE
-from deltalakedb_committer.rules import rules
+from deltalakedb_committer.deciding.rules import rules
 from tests.model_lake import ModelLake
 from tests.works import ID, ID_DAY, add, append, create, other, relaxed, schema
 

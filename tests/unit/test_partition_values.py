@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltalakedb_committer.partition_values import value_problem
+from deltalakedb_committer.deciding.partition_values import value_problem
 
 
 @pytest.mark.parametrize(

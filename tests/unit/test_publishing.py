@@ -21,9 +21,9 @@ from deltalakedb.events import (
 )
 from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import Sender, messages
-from deltalakedb_committer.assembly import assemble
-from deltalakedb_committer.rules import rules
-from deltalakedb_committer.state import StagedChunk
+from deltalakedb_committer.deciding.assembly import assemble
+from deltalakedb_committer.deciding.rules import rules
+from deltalakedb_committer.deciding.state import StagedChunk
 
 SENDER = Sender(lake_id="lake", root="file:///root", client_id="me", outcome_partition=3)
 

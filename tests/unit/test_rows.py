@@ -11,12 +11,12 @@ from deltalakedb.actions import CdcFile, RemoveFile
 from deltalakedb.codec import decode
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Record
 from deltalakedb.events import AppTransaction, Commit, Content, Outcome
-from deltalakedb_committer.columns import COLUMNS, PARTITION_TEXT
-from deltalakedb_committer.decide import advance, decide
-from deltalakedb_committer.decisions import Decision
-from deltalakedb_committer.file_rows import partition_text
-from deltalakedb_committer.needs import Needs, StagedEvent, Undecodable, add_needs
-from deltalakedb_committer.rows import Batch, add_decision
+from deltalakedb_committer.deciding.decide import advance, decide
+from deltalakedb_committer.deciding.decisions import Decision
+from deltalakedb_committer.deciding.needs import Needs, StagedEvent, Undecodable, add_needs
+from deltalakedb_committer.storing.columns import COLUMNS, PARTITION_TEXT
+from deltalakedb_committer.storing.file_rows import partition_text
+from deltalakedb_committer.storing.rows import Batch, add_decision
 from tests.model_lake import START_MS, ModelLake, cancel, chunked, staged, txn
 from tests.works import ID_DAY, add, append, create, other, relaxed, vector
 

@@ -4,10 +4,10 @@ import pytest
 
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.features import READER_FEATURES
-from deltalakedb_committer.json_limits import json_problem, repeats_a_key
-from deltalakedb_committer.needs import Needs, TableNeeds
-from deltalakedb_committer.refusal import SHOWN, shown
-from deltalakedb_committer.rules import rules
+from deltalakedb_committer.deciding.json_limits import json_problem, repeats_a_key
+from deltalakedb_committer.deciding.needs import Needs, TableNeeds
+from deltalakedb_committer.deciding.refusal import SHOWN, shown
+from deltalakedb_committer.deciding.rules import rules
 from tests.model_lake import ModelLake
 from tests.works import append, relaxed
 

@@ -9,8 +9,8 @@ import pytest
 from deltalakedb.actions import CdcFile, RemoveFile
 from deltalakedb.errors import Reason
 from deltalakedb.events import Content, Predicate, ReadSet, TableWork, Term
-from deltalakedb_committer.decisions import Rejection
-from deltalakedb_committer.rules import Rules, rules
+from deltalakedb_committer.deciding.decisions import Rejection
+from deltalakedb_committer.deciding.rules import Rules, rules
 from tests.model_lake import ModelLake, staged
 from tests.works import ID, ZERO, add, append, create, field, relaxed, remove, schema, vector
 

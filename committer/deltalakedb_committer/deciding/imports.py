@@ -21,7 +21,7 @@ from deltalakedb.paths import canonical_path, is_plain
 from deltalakedb.slots import SlotReader, Slots, slot_columns, wider
 
 from .decisions import Actions, Chunk, Entry
-from .file_rows import live_file
+from .file_rest import live_file
 from .imported_actions import ImportedActions, path_problem, read_actions
 from .imported_tables import check_table, new_table, refused_import
 from .other_actions import checked_schema

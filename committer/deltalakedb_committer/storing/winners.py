@@ -13,10 +13,9 @@ from deltalakedb.catalog import records
 from deltalakedb.catalog.values import VersionRow
 from deltalakedb.catalog.versions import RANGES, Range, read_rows
 from deltalakedb.database import Database, Row
-
-from .needs import TableNeeds
-from .read_predicates import PartitionValues
-from .state import TableState, Winner
+from deltalakedb_committer.deciding.needs import TableNeeds
+from deltalakedb_committer.deciding.read_predicates import PartitionValues
+from deltalakedb_committer.deciding.state import TableState, Winner
 
 _Key = tuple[int, int]
 """table_no and version."""

@@ -21,7 +21,7 @@ from .decisions import (
     Staged,
     TableChange,
 )
-from .file_rows import live_file
+from .file_rest import live_file
 from .read_predicates import PartitionValues
 from .state import Decided, FileKey, LiveFile, State, TableState, TableTxn, Winner
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .state import Target
+from deltalakedb_committer.deciding.state import Target
 
 PARTITION_TEXT = "partition_values"
 """Stands in the rows of `dl_live_files` where the table has `partition_no`: a JSON object, keys in order of name."""

@@ -17,10 +17,8 @@ from deltalakedb.codec import HEADER_COMMIT, HEADER_ERROR, HEADER_POSITION, HEAD
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
-
-from .columns import COLUMNS
-from .commit_info import read_commit_info
-from .decisions import (
+from deltalakedb_committer.deciding.commit_info import read_commit_info
+from deltalakedb_committer.deciding.decisions import (
     Accepted,
     Actions,
     Answer,
@@ -35,8 +33,11 @@ from .decisions import (
     Staged,
     TableChange,
 )
-from .file_rows import as_json, cdc_row, live_row, remove_row
-from .state import TableState, Target, UnderWay
+from deltalakedb_committer.deciding.file_rest import as_json
+from deltalakedb_committer.deciding.state import TableState, Target, UnderWay
+
+from .columns import COLUMNS
+from .file_rows import cdc_row, live_row, remove_row
 
 RENDER_VERSION = 1
 """Which renderer of the mirror gives the bytes of the versions written now."""

@@ -9,9 +9,8 @@ import msgspec
 
 from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
 from deltalakedb.paths import canonical_path, is_plain
-
-from .file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, split_rest
-from .state import LiveFile, TableState
+from deltalakedb_committer.deciding.file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, as_json, split_rest
+from deltalakedb_committer.deciding.state import TableState
 
 _NO_VECTOR = (None,) * 6
 
@@ -53,22 +52,6 @@ def live_row(
 
 
 _NOTHING_MORE = (None, *_NO_VECTOR, None, None, None, None)
-
-
-def live_file(add: AddFile, version: int, n: int) -> LiveFile:
-    """The add as a decision finds it once it is live."""
-    if add.rest is None:
-        return LiveFile(version=version, n=n, size=add.size, partition_values=add.partition_values)
-    more, _ = split_rest(add.rest, ADD_REST)
-    return LiveFile(
-        version=version,
-        n=n,
-        size=add.size,
-        partition_values=add.partition_values,
-        base_row_id=more.base_row_id,
-        default_row_commit_version=more.default_row_commit_version,
-        tags=None if more.tags is None else as_json(more.tags),
-    )
 
 
 def remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple[Any, ...]:
@@ -121,8 +104,3 @@ def partition_text(values: Mapping[str, str | None]) -> str:
     if not values:
         return "{}"
     return msgspec.json.encode(values, order="sorted").decode()
-
-
-def as_json(value: Any) -> str:
-    """JSON as SQL has it: compact text."""
-    return msgspec.json.encode(value).decode() if value else "{}" if isinstance(value, dict) else "[]"

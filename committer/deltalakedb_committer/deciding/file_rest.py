@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+
+from deltalakedb.actions import AddFile
+
+from .state import LiveFile
 
 _Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
@@ -49,3 +53,24 @@ def with_fields(rest: str | None, more: FileRest) -> str | None:
     raw: dict[str, msgspec.Raw] = msgspec.json.decode(rest, type=dict[str, msgspec.Raw]) if rest else {}
     raw.update(msgspec.json.decode(given, type=dict[str, msgspec.Raw]))
     return msgspec.json.encode(raw).decode()
+
+
+def live_file(add: AddFile, version: int, n: int) -> LiveFile:
+    """The add as a decision finds it once it is live."""
+    if add.rest is None:
+        return LiveFile(version=version, n=n, size=add.size, partition_values=add.partition_values)
+    more, _ = split_rest(add.rest, ADD_REST)
+    return LiveFile(
+        version=version,
+        n=n,
+        size=add.size,
+        partition_values=add.partition_values,
+        base_row_id=more.base_row_id,
+        default_row_commit_version=more.default_row_commit_version,
+        tags=None if more.tags is None else as_json(more.tags),
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON as SQL has it: compact text."""
+    return msgspec.json.encode(value).decode() if value else "{}" if isinstance(value, dict) else "[]"

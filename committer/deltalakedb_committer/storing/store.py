@@ -16,14 +16,14 @@ from deltalakedb.catalog.records import columns
 from deltalakedb.database import Database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
+from deltalakedb_committer.deciding.needs import Needs
+from deltalakedb_committer.deciding.state import Lake, State, Target
 
 from .columns import COLUMNS
 from .durability import verify_durability
 from .loading import load, load_directory
-from .needs import Needs
 from .partitions import Partitions
 from .rows import Batch, OutboxRow
-from .state import Lake, State, Target
 
 IN_PLACE = "in-place"
 """The mirror target that every lake has: the tables' own locations."""

@@ -13,9 +13,18 @@ from deltalakedb.codec import decode_content
 from deltalakedb.database import Database
 from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
+from deltalakedb_committer.deciding.needs import Needs, TableNeeds, add_content
+from deltalakedb_committer.deciding.state import (
+    Decided,
+    LiveFile,
+    StagedChunk,
+    State,
+    TableState,
+    TableTxn,
+    Target,
+    UnderWay,
+)
 
-from .needs import Needs, TableNeeds, add_content
-from .state import Decided, LiveFile, StagedChunk, State, TableState, TableTxn, Target, UnderWay
 from .winners import load_winners
 
 _TABLE = (
