@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -303,25 +306,30 @@ def test_many_threads_share_a_store(store: ObjectStore) -> None:
     assert len(paths(store)) == 160
 
 
-@pytest.fixture
-def forked(store: ObjectStore) -> int:
-    """Exit status of a forked process that put and read with the store its parent had used before."""
-    put(store, "parent/1", b"x")
-    pid = os.fork()
-    if pid == 0:
-        good = put(store, "child/1", b"x") is Put.CREATED and store.get("parent/1") is not None
-        os._exit(0 if good else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+FORKS = """
+import json, os, sys
+from deltalakedb.objectstore import NewObject, Put, open_object_store
+
+def put(path):
+    return store.put_if_absent([NewObject(path, b"x")]) == [Put.CREATED]
+
+store = open_object_store(sys.argv[1], json.loads(sys.stdin.read()))
+assert put("parent/1")
+if not (child := os.fork()):
+    os._exit(0 if put("child/1") and store.get("parent/1") is not None else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert status == 0, status
+assert put("parent/2")
+"""
 
 
-# Whether other threads run is the whole test run's matter; the store must not care.
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_store_works_on_both_sides_of_a_fork(store: ObjectStore, forked: int) -> None:
+def test_a_store_works_on_both_sides_of_a_fork(place: Place, store: ObjectStore) -> None:
     """A forked process shares no connection and no temporary file with its parent."""
-    again = put(store, "parent/2", b"x")
+    command = [sys.executable, "-c", FORKS, place.uri]
 
-    assert forked == 0
-    assert again is Put.CREATED
+    ran = subprocess.run(command, input=json.dumps(dict(place.options)), text=True, capture_output=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
     assert paths(store) == ["child/1", "parent/1", "parent/2"]
 
 

@@ -108,8 +108,13 @@ class _Delivery:
 
     def report(self, index: int, error: KafkaError | None, message: Delivered) -> None:
         """librdkafka's delivery report of one message."""
+        offset = message.offset()
+        if error is None and (offset is None or offset < 0):
+            # The broker says that it has this already, and not where. That is also what it says when a later message of
+            # a new producer came in before this one, which is then nowhere.
+            error = KafkaError(KafkaError.DUPLICATE_SEQUENCE_NUMBER)
         if error is None:
-            self._positions[index] = message.offset() or 0
+            self._positions[index] = offset or 0
         else:
             self._error = error
         self._missing -= 1
