@@ -40,8 +40,21 @@ def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = 
     except TxnLogError as error:
         logger.error("%s", error, exc_info=error)
         return EXIT_FAILED
-    logger.info("stopped")
-    return 0
+    else:
+        logger.info("stopped")
+        return 0
+    finally:
+        _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    """A signal that comes while the interpreter ends changes nothing any more.
+
+    The interpreter gives handlers written in Python back to the system before it is gone, and a second Ctrl-C would then
+    end a service that has already stopped as if it had been killed; a handler that ignores is left as it is.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_on_signals() -> threading.Event:
