@@ -14,6 +14,7 @@ from deltalakedb.events import Content, ReadSet, TableWork
 from deltalakedb.schema_evolution import accepts
 
 from .facts import LEVELS, SERIALIZABLE, SNAPSHOT_ISOLATION, TableFacts, is_mapped, parsed_schema
+from .files import Files
 from .read_predicates import PartitionValues, is_postfix, may_match
 from .refusal import Refused, shown
 from .rules import Rules
@@ -31,17 +32,17 @@ class Level(NamedTuple):
     """It read nothing anywhere, and all its file actions are adds: it conflicts with no data."""
 
 
-def level_of(content: Content, tables: Iterable[str]) -> Level:
-    """The level of a transaction whose tables have the isolation levels `tables`. Raises `Refused`."""
+def level_of(content: Content, files: Iterable[Files], tables: Iterable[str]) -> Level:
+    """The level of a transaction whose tables have `files` and the isolation levels `tables`. Raises `Refused`."""
     asked = content.isolation
     if asked is not None and asked not in LEVELS:
         raise Refused(Reason.INVALID_ACTION, f"isolation {shown(asked)} is none of {', '.join(LEVELS)}")
     blind = True
     changes_data = bool(content.apps)
-    for work in content.tables:
-        if work.removes or work.cdc or reads(work):
+    for work, of_table in zip(content.tables, files, strict=True):
+        if of_table.removes or work.cdc or reads(work):
             blind = False
-        changes_data = changes_data or _does_more_than_rearrange(work)
+        changes_data = changes_data or bool(work.intents or work.others or work.cdc) or of_table.changes_data
     levels = {asked, *tables} if changes_data else {asked}
     isolation = next((level for level in reversed(LEVELS) if level in levels), SNAPSHOT_ISOLATION)
     return Level(isolation, blind)
@@ -80,7 +81,14 @@ def check_reads(work: TableWork, table: TableState) -> None:
 
 
 def check_conflicts(
-    work: TableWork, table: TableState, level: Level, rules: Rules, *, domains: Collection[str], redefines: bool
+    work: TableWork,
+    files: Files,
+    table: TableState,
+    level: Level,
+    rules: Rules,
+    *,
+    domains: Collection[str],
+    redefines: bool,
 ) -> None:
     """Check one table against its winners, in order. Raises `Refused` naming the first that stands against `work`.
 
@@ -88,7 +96,7 @@ def check_conflicts(
     """
     version = work.read_version
     if version is None:
-        if work.removes and level.isolation == SERIALIZABLE:
+        if files.removes and level.isolation == SERIALIZABLE:
             raise Refused(
                 Reason.READ_VERSION_INVALID,
                 "under Serializable a remove needs the version that was read (read_version); or set the table's "
@@ -98,7 +106,7 @@ def check_conflicts(
         return
     if work.read_set is not None:
         _check_apps(work.read_set, version, table)
-    judged = reads(work) or bool(work.removes and level.isolation == SERIALIZABLE)
+    judged = reads(work) or bool(files.removes and level.isolation == SERIALIZABLE)
     if not judged and not domains:
         return
     distance = table.version - version
@@ -110,7 +118,7 @@ def check_conflicts(
             table=table.name,
             versions=(version, table.version),
         )
-    done = _Done(work, table.facts_under(rules), level.isolation, redefines=redefines)
+    done = _Done(work, files, table.facts_under(rules), level.isolation, redefines=redefines)
     for winner in table.winners:
         if winner.version <= version:
             continue
@@ -203,17 +211,17 @@ def _check_apps(found: ReadSet, version: int, table: TableState) -> None:
 class _Done:
     """What a transaction read of a table and does to it, as far as winners can stand against it."""
 
-    __slots__ = ("_counts_blind_appends", "_files", "_isolation", "_partitioning", "_predicates", "_removes", "_whole")
+    __slots__ = ("_counts_blind_appends", "_files", "_isolation", "_partitioning", "_predicates", "_read", "_whole")
 
-    def __init__(self, work: TableWork, facts: TableFacts, isolation: str, *, redefines: bool) -> None:
+    def __init__(self, work: TableWork, files: Files, facts: TableFacts, isolation: str, *, redefines: bool) -> None:
         found = work.read_set or _NOTHING_READ
         self._isolation = isolation
         self._counts_blind_appends = isolation == SERIALIZABLE or redefines
         self._partitioning = facts.partitioning
         self._predicates = found.predicates
         self._whole = found.whole_table
-        self._files = frozenset(found.files)
-        self._removes = frozenset([remove.path for remove in work.removes])
+        self._read = frozenset(found.files)
+        self._files = files
 
     def conflict(self, winner: Winner) -> tuple[Reason | None, str]:
         """Why `winner` stands against it, if it does: Delta's rules, in Delta's order."""
@@ -230,9 +238,9 @@ class _Done:
                     "added files that would have been read, which stands against a reader under Serializable",
                 )
         if winner.removed_files:
-            if self._whole or self._files & winner.removed_paths or self._matched(winner.removed_from):
+            if self._whole or self._read & winner.removed_paths or self._matched(winner.removed_from):
                 return Reason.CONCURRENT_DELETE_READ, "removed files that were read"
-            if self._removes & winner.removed_paths:
+            if self._files.removed_by(winner):
                 return Reason.CONCURRENT_DELETE_DELETE, "removed a file that this removes"
         return None, ""
 
@@ -246,15 +254,6 @@ class _Done:
         return any(
             may_match(predicate, self._partitioning, values) for predicate in self._predicates for values in files
         )
-
-
-def _does_more_than_rearrange(work: TableWork) -> bool:
-    if work.intents or work.others or work.cdc:
-        return True
-    for add in work.adds:
-        if add.data_change:
-            return True
-    return any(remove.data_change for remove in work.removes)
 
 
 def _winner(table: TableState, version: int) -> Winner | None:

@@ -44,6 +44,7 @@ from .decisions import (
     Rejection,
     Staged,
 )
+from .files import GivenFiles
 from .imports import decide_chunk
 from .lake_actions import decide_action
 from .needs import StagedEvent, Undecodable
@@ -109,7 +110,8 @@ def _decide_content(state: State, content: Content, digest: bytes, asker: Asker,
     if again is not None:
         committed = msgspec.structs.replace(again, already_committed=True)
         return accepted(asker, committed, digest, chunked=chunked)
-    time_ms, changes = change_tables(content, asker.txn_id, asker.time_ms, state)
+    files = [GivenFiles(work) for work in content.tables]
+    time_ms, changes = change_tables(content, files, asker.txn_id, asker.time_ms, state)
     if not changes:
         newest = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=())
         return accepted(asker, newest, digest, chunked=chunked, apps=content.apps)

@@ -65,8 +65,11 @@ def parse_others(work: TableWork, table: TableState, facts: TableFacts, rules: R
     return found
 
 
-def check_metadata(new: Metadata, table: TableState, facts: TableFacts, work: TableWork, rules: Rules) -> StructType:
-    """Check a verbatim `metaData` for an existing table against what is there. The parsed schema; raises `Refused`."""
+def check_metadata(
+    new: Metadata, table: TableState, facts: TableFacts, work: TableWork, rules: Rules, *, removes: int
+) -> StructType:
+    """Check a verbatim `metaData` for an existing table against what is there, of which the transaction removes as many
+    files. The parsed schema; raises `Refused`."""
     old = facts.metadata
     _check_base(work, table.metadata_version, Reason.METADATA_CHANGED, "metaData", table)
     if facts.mapped or new.configuration.get("delta.columnMapping.mode", "none") != "none":
@@ -94,7 +97,7 @@ def check_metadata(new: Metadata, table: TableState, facts: TableFacts, work: Ta
         raise _wrong(table, f"metaData.createdTime {shown(new.created_time)} is no 64-bit number")
     schema = checked_schema(new.schema_string, table.name, rules)
     check_configuration(new.configuration, table.name, rules)
-    if table.live_files > len(work.removes):
+    if table.live_files > removes:
         reason = accepts(facts.schema, schema)
         if reason is not None:
             raise Refused(Reason.INVALID_SCHEMA, f"live files would not be valid any more: {reason}", table=table.name)

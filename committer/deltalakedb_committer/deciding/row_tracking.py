@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from deltalakedb.actions import AddFile, DomainMetadata
@@ -10,7 +12,6 @@ from deltalakedb.errors import Reason
 from .file_rest import FileRest, with_fields
 from .refusal import Refused
 from .state import LiveFile, TableState
-from .validate import Superseded
 
 DOMAIN = "delta.rowTracking"
 
@@ -22,19 +23,21 @@ class _HighWaterMark(msgspec.Struct):
 def assign_row_ids(
     adds: tuple[AddFile, ...],
     num_records: tuple[int | None, ...],
-    superseded: Superseded,
-    removed_paths: dict[str, LiveFile],
+    replaced: Sequence[LiveFile | None],
+    removed_paths: Mapping[str, LiveFile],
     table: TableState,
     version: int,
 ) -> tuple[tuple[AddFile, ...], DomainMetadata | None]:
     """`adds` with row ids and commit versions, and the table's new high-water mark if it rose.
+
+    `replaced` has, per add or not at all, the live row whose place it takes.
 
     A file that is there already (its statistics or deletion vector change) keeps what it had. Raises `Refused`.
     """
     high = before = _high_water_mark(table)
     assigned: list[AddFile] = []
     for n, add in enumerate(adds):
-        known = (superseded.replaced[n] if superseded.replaced else None) or removed_paths.get(add.path)
+        known = (replaced[n] if replaced else None) or removed_paths.get(add.path)
         if known is not None and known.base_row_id is not None:
             base, since = known.base_row_id, known.default_row_commit_version
         else:

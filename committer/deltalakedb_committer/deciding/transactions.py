@@ -7,22 +7,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from deltalakedb.actions import RemoveFile, SetTransaction
+from deltalakedb.actions import SetTransaction
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, Content, CreateTable, TableWork
-from deltalakedb.slots import wider
 
 from .conflicts import Level, check_conflicts, check_reads, check_written_against, level_of
 from .decisions import TableChange
 from .facts import TableFacts
-from .file_rest import FileRest, with_fields
+from .files import Files
 from .intents import Definition, apply_intent, check_existing, new_table
 from .other_actions import Others, check_fit, check_metadata, check_protocol, parse_others
 from .refusal import Refused, shown
-from .row_tracking import assign_row_ids
 from .rules import Rules
-from .state import LiveFile, State, TableState
-from .validate import Measures, check_files, check_live
+from .state import State, TableState
+from .validate import check_change_data
 
 _MAX_BYTES = 2**63 - 1
 
@@ -30,10 +28,11 @@ _MAX_BYTES = 2**63 - 1
 class Draft:
     """One table of a transaction, on its way from what is wanted to what becomes a version."""
 
-    __slots__ = ("created", "definition", "facts", "measures", "others", "table", "work")
+    __slots__ = ("created", "definition", "facts", "files", "others", "table", "work")
 
-    def __init__(self, work: TableWork, table: TableState, facts: TableFacts) -> None:
+    def __init__(self, work: TableWork, files: Files, table: TableState, facts: TableFacts) -> None:
         self.work = work
+        self.files = files
         self.table = table
         self.facts = facts
         """Of the table as the transaction leaves it."""
@@ -41,7 +40,6 @@ class Draft:
         self.definition: Definition | None = None
         """What the transaction makes of the table's metadata and protocol; None: it leaves them."""
         self.others: Others | None = None
-        self.measures: Measures | None = None
 
     @property
     def isolation(self) -> str:
@@ -53,7 +51,7 @@ class Draft:
     def changes(self) -> bool:
         """Whether the table gets a new version."""
         work = self.work
-        return bool(work.adds or work.removes or work.cdc or work.others or self.created or self.definition is not None)
+        return _acts(work, self.files) or self.created or self.definition is not None
 
 
 class Changed(NamedTuple):
@@ -63,16 +61,21 @@ class Changed(NamedTuple):
     changes: tuple[TableChange, ...]
 
 
-def change_tables(content: Content, txn_id: str, time_ms: int, state: State) -> Changed:
-    """The new versions that `content` gives tables, none if it changes nothing. Raises `Refused`."""
-    _check_limits(content, state.rules)
-    drafts = _drafts(content, txn_id, state)
-    level = level_of(content, [draft.isolation for draft in drafts])
+def change_tables(content: Content, files: Sequence[Files], txn_id: str, time_ms: int, state: State) -> Changed:
+    """The new versions that `content` gives tables, none if it changes nothing. Raises `Refused`.
+
+    `files` has the adds and removes of each of its tables; nobody looks at those in `content`.
+    """
+    _check_limits(content, files, state.rules)
+    drafts = _drafts(content, files, txn_id, state)
+    level = level_of(content, files, [draft.isolation for draft in drafts])
     for draft in drafts:
         if not draft.created:
             domains = [] if draft.others is None else [domain.domain for domain in draft.others.domains]
             redefines = draft.definition is not None
-            check_conflicts(draft.work, draft.table, level, state.rules, domains=domains, redefines=redefines)
+            check_conflicts(
+                draft.work, draft.files, draft.table, level, state.rules, domains=domains, redefines=redefines
+            )
     changed = [draft for draft in drafts if draft.changes]
     for draft in changed:
         for app in content.apps:
@@ -82,15 +85,15 @@ def change_tables(content: Content, txn_id: str, time_ms: int, state: State) -> 
     return Changed(at, tuple([_change(draft, content.apps, level, at) for draft in changed]))
 
 
-def _check_limits(content: Content, rules: Rules) -> None:
+def _check_limits(content: Content, of_tables: Sequence[Files], rules: Rules) -> None:
     if len(content.tables) > rules.max_tables:
         raise Refused(
             Reason.LIMIT_EXCEEDED,
             f"the transaction names {len(content.tables)} tables; {rules.max_tables} are allowed",
         )
     actions = files = terms = 0
-    for work in content.tables:
-        actions += len(work.adds) + len(work.removes) + len(work.cdc) + len(work.others) + len(work.intents)
+    for work, given in zip(content.tables, of_tables, strict=True):
+        actions += given.adds + given.removes + len(work.cdc) + len(work.others) + len(work.intents)
         if work.read_set is not None:
             files += len(work.read_set.files) + len(work.read_set.app_ids)
             terms += sum(len(predicate.terms) for predicate in work.read_set.predicates)
@@ -126,31 +129,39 @@ def _check_text(text: str, what: str, limit: int) -> None:
         raise Refused(Reason.LIMIT_EXCEEDED, f"{what} {shown(text)} has more than {limit} bytes")
 
 
-def _drafts(content: Content, txn_id: str, state: State) -> list[Draft]:
+def _drafts(content: Content, files: Sequence[Files], txn_id: str, state: State) -> list[Draft]:
     drafts: list[Draft] = []
     seen: set[int] = set()
     created: list[TableState] = []
-    for work in content.tables:
-        if work.id is None and work.name is None:
-            raise Refused(Reason.INVALID_ACTION, "a table is given neither by name nor by id")
-        table = state.table(name=work.name, table_id=work.id)
-        if table is None:
-            draft = _created(work, txn_id, state, created)
+    for work, of_table in zip(content.tables, files, strict=True):
+        draft = draft_of(work, of_table, txn_id, state, created)
+        if draft.created:
             created.append(draft.table)
-        else:
-            draft = _existing(work, table, txn_id, state)
         if draft.table.table_no in seen:
             raise Refused(Reason.INVALID_ACTION, "the table is named twice, by id and by name", table=draft.table.name)
         seen.add(draft.table.table_no)
         if work.others:
             _take_others(draft, state)
-        if work.adds or work.removes or work.cdc:
-            draft.measures = check_files(work, draft.facts, draft.table, state.rules)
+        if of_table.adds or of_table.removes:
+            of_table.check(draft.facts, draft.table, state.rules)
+        if work.cdc:
+            check_change_data(work, draft.facts, draft.table, state.rules, changes_data=of_table.changes_data)
         drafts.append(draft)
     return drafts
 
 
-def _created(work: TableWork, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
+def draft_of(work: TableWork, files: Files, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
+    """What `work` makes of its table before its verbatim actions are looked at. `siblings` are tables that the same
+    transaction creates. Raises `Refused`."""
+    if work.id is None and work.name is None:
+        raise Refused(Reason.INVALID_ACTION, "a table is given neither by name nor by id")
+    table = state.table(name=work.name, table_id=work.id)
+    if table is None:
+        return _created(work, files, txn_id, state, siblings)
+    return _existing(work, files, table, txn_id, state)
+
+
+def _created(work: TableWork, files: Files, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
     first = work.intents[0] if work.intents else None
     if not isinstance(first, CreateTable) or work.name is None or work.id is not None:
         raise Refused(
@@ -163,10 +174,10 @@ def _created(work: TableWork, txn_id: str, state: State, siblings: Sequence[Tabl
             Reason.READ_VERSION_INVALID, "the table is not there yet: it has no version to be read", table=work.name
         )
     table, definition = new_table(first, work.name, txn_id, state, siblings)
-    return _redefined(work, table, definition, txn_id, state)
+    return _redefined(work, files, table, definition, txn_id, state)
 
 
-def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> Draft:
+def _existing(work: TableWork, files: Files, table: TableState, txn_id: str, state: State) -> Draft:
     if table.state == "DROPPED":
         raise Refused(Reason.UNKNOWN_TABLE, "the table was dropped", table=table.name)
     if table.state == "IMPORTING":
@@ -177,13 +188,13 @@ def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> 
         )
     facts = table.facts_under(state.rules)
     check_reads(work, table)
-    if not work.changes:
-        return Draft(work, table, facts)
+    if not (work.intents or _acts(work, files)):
+        return Draft(work, files, table, facts)
     first = work.intents[0] if work.intents else None
     if isinstance(first, CreateTable):
-        check_existing(first, table, facts, appends=bool(work.adds), state=state)
-        if len(work.intents) == 1 and not (work.adds or work.removes or work.cdc or work.others):
-            return Draft(work, table, facts)
+        check_existing(first, table, facts, appends=bool(files.adds), state=state)
+        if len(work.intents) == 1 and not _acts(work, files):
+            return Draft(work, files, table, facts)
     if table.state != "ACTIVE":
         raise Refused(
             Reason.TABLE_READ_ONLY, f"the table is {table.state.lower()}: it takes no commits", table=table.name
@@ -194,15 +205,17 @@ def _existing(work: TableWork, table: TableState, txn_id: str, state: State) -> 
             f"the table has feature {facts.unwritable}, with which we cannot write it: it is read-only",
             table=table.name,
         )
-    if (work.adds or work.cdc) and not isinstance(first, CreateTable):
+    if (files.adds or work.cdc) and not isinstance(first, CreateTable):
         check_written_against(work, table, facts)
     if not work.intents:
-        return Draft(work, table, facts)
+        return Draft(work, files, table, facts)
     definition = Definition(facts.metadata, facts.schema, facts.protocol)
-    return _redefined(work, table, definition, txn_id, state)
+    return _redefined(work, files, table, definition, txn_id, state)
 
 
-def _redefined(work: TableWork, table: TableState, definition: Definition, txn_id: str, state: State) -> Draft:
+def _redefined(
+    work: TableWork, files: Files, table: TableState, definition: Definition, txn_id: str, state: State
+) -> Draft:
     """The draft of a table whose definition, before the intents of `work`, is `definition`."""
     before = definition
     for n, intent in enumerate(work.intents):
@@ -212,16 +225,16 @@ def _redefined(work: TableWork, table: TableState, definition: Definition, txn_i
             )
         definition = apply_intent(intent, definition, table, txn_id, state.rules)
     if definition is before and table.version >= 0:
-        return Draft(work, table, table.facts_under(state.rules))
+        return Draft(work, files, table, table.facts_under(state.rules))
     facts = TableFacts(definition.metadata, definition.schema, definition.protocol, table.slot_columns, state.rules)
-    if facts.mapped and work.adds and (table.version < 0 or definition.schema is not before.schema):
+    if facts.mapped and files.adds and (table.version < 0 or definition.schema is not before.schema):
         raise Refused(
             Reason.INVALID_ACTION,
             "with column mapping files are written under names that the committer gives: change the table first, then "
             "read it and append",
             table=table.name,
         )
-    draft = Draft(work, table, facts)
+    draft = Draft(work, files, table, facts)
     draft.definition = definition
     return draft
 
@@ -243,7 +256,7 @@ def _take_others(draft: Draft, state: State) -> None:
     metadata, schema, protocol = facts.metadata, facts.schema, facts.protocol
     if others.metadata is not None:
         metadata = others.metadata
-        schema = check_metadata(metadata, table, facts, work, rules)
+        schema = check_metadata(metadata, table, facts, work, rules, removes=draft.files.removes)
     if others.protocol is not None:
         protocol = others.protocol
         check_protocol(protocol, table, facts, work, rules)
@@ -268,23 +281,15 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
     """The new version of a table that everything else has been checked for."""
     work, table, facts, others = draft.work, draft.table, draft.facts, draft.others
     version = table.version + 1
-    adds, removes = work.adds, work.removes
-    num_records, slots = draft.measures or Measures((), ())
-    superseded = check_live(work, facts, table)
-    ended = superseded.rows
-    domains = [] if others is None else others.domains
-    if facts.row_tracking and adds:
-        gone = dict(zip([remove.path for remove in removes], superseded.removed, strict=True))
-        adds, mark = assign_row_ids(adds, num_records, superseded, gone, table, version)
-        domains = domains if mark is None else [*domains, mark]
-    live_bytes = table.live_bytes + sum([add.size for add in adds]) - sum([live.size for live in ended])
+    effect = draft.files.effect(facts, table, version, at)
+    live_bytes = table.live_bytes + effect.added_bytes - effect.ended_bytes
     if live_bytes > _MAX_BYTES:
         raise Refused(
             Reason.LIMIT_EXCEEDED, f"the table's files would have more than {_MAX_BYTES} bytes", table=table.name
         )
-    widths = table.widths
-    for file_slots in slots:
-        widths = wider(widths, file_slots)
+    domains = [] if others is None else others.domains
+    if effect.mark is not None:
+        domains = [*domains, effect.mark]
     metadata = protocol = schema = None
     if draft.definition is not None:
         new, old = draft.definition, table
@@ -303,10 +308,10 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         read_version=work.read_version,
         isolation_level=level.isolation,
         is_blind_append=level.blind,
-        adds=adds,
-        num_records=num_records,
-        slots=slots,
-        removes=tuple([_ended(*pair, at) for pair in zip(removes, superseded.removed, strict=True)]) if removes else (),
+        adds=effect.adds,
+        num_records=effect.num_records,
+        slots=effect.slots,
+        removes=effect.removes,
         cdc=work.cdc,
         metadata=metadata,
         schema=schema,
@@ -314,36 +319,17 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         txns=_txns(apps, others, table.name, at) if apps or others is not None else (),
         domains=tuple(domains),
         others=() if others is None else tuple(others.unknown),
-        superseded=ended,
-        changes_data=_changes_data(work),
-        live_files=table.live_files + len(adds) - len(ended),
+        superseded=effect.superseded,
+        changes_data=draft.files.changes_data,
+        live_files=table.live_files + draft.files.adds - effect.ended_files,
         live_bytes=live_bytes,
-        widths=widths,
+        widths=effect.widths,
     )
 
 
-def _changes_data(work: TableWork) -> bool:
-    for add in work.adds:
-        if add.data_change:
-            return True
-    return any(remove.data_change for remove in work.removes)
-
-
-def _ended(remove: RemoveFile, live: LiveFile, at: int) -> RemoveFile:
-    """The remove with what is known of the file that it ends."""
-    known = FileRest(
-        tags=msgspec.json.decode(live.tags) if live.tags else None,
-        base_row_id=live.base_row_id,
-        default_row_commit_version=live.default_row_commit_version,
-    )
-    return msgspec.structs.replace(
-        remove,
-        deletion_timestamp=at,
-        extended_file_metadata=True,
-        partition_values=live.partition_values,
-        size=live.size,
-        rest=with_fields(remove.rest, known),
-    )
+def _acts(work: TableWork, files: Files) -> bool:
+    """Whether there is any action."""
+    return bool(files.adds or files.removes or work.cdc or work.others)
 
 
 def _txns(apps: Sequence[AppTransaction], others: Others | None, table: str, at: int) -> tuple[SetTransaction, ...]:

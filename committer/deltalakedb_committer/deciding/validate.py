@@ -1,13 +1,14 @@
-"""File actions of one table in one transaction: Delta's invariants within a commit, and what may be stored at all.
+"""Single file actions: what may be stored at all, for a table as its facts describe it; and what is said against them.
 
-Everything here looks at the transaction, the table's facts and the live files it names; who else committed what in the
-meantime is `conflicts`' to judge. Every refusal names the table, the action, and what is wrong with which value.
+How the actions of a transaction go together, and with the files that are live, is for `files` to find, who else
+committed what in the meantime for `conflicts`. Every refusal names the table, the action, and what is wrong with which
+value.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from .json_limits import json_problem, repeats_a_key
 from .partition_values import value_problem
 from .refusal import Refused, said, shown
 from .rules import Rules
-from .state import FileKey, LiveFile, TableState
+from .state import TableState
 
 _INT32 = 2**31 - 1
 _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]*")
@@ -49,32 +50,13 @@ class Measures(NamedTuple):
     slots: tuple[Slots, ...]
 
 
-class Superseded(NamedTuple):
-    """Live rows that end."""
-
-    removed: tuple[LiveFile, ...]
-    """Per remove, the row it names."""
-    replaced: tuple[LiveFile | None, ...]
-    """Per add, the row of the same identity that it takes the place of; empty if there is none at all."""
-
-    @property
-    def rows(self) -> tuple[LiveFile, ...]:
-        """All of them."""
-        return (*self.removed, *[live for live in self.replaced if live is not None])
-
-
-_NOTHING = Superseded((), ())
-
-
-def check_files(work: TableWork, facts: TableFacts, table: TableState, rules: Rules) -> Measures:
-    """Check the file actions of `work` by themselves, for the table as `facts` describe it. Raises `Refused`."""
+def check_adds(adds: Iterable[AddFile], facts: TableFacts, table: TableState, rules: Rules) -> Measures:
+    """Check each add by itself, for the table as `facts` describe it. Raises `Refused`."""
     num_records: list[int | None] = []
     slots: list[Slots] = []
-    paths: set[str] = set()
-    for add in work.adds:
+    for add in adds:
         if not is_plain(add.path):
             _check_path(add.path, "add", facts, table)
-        paths.add(add.path)
         if add.size <= 0:
             raise _wrong(table, f"add {shown(add.path)} has size {add.size}: no Parquet file is that small")
         if add.modification_time < 0:
@@ -90,13 +72,64 @@ def check_files(work: TableWork, facts: TableFacts, table: TableState, rules: Ru
             raise _wrong(table, f"add {shown(add.path)} has no numRecords, which row tracking needs")
         num_records.append(records)
         slots.append(file_slots)
-    if len(paths) != len(work.adds):
-        raise _wrong(table, f"path {shown(_first_twice(work.adds))} is added twice in one transaction")
-    if work.removes:
-        _check_removes(work, facts, table, rules)
-    if work.cdc:
-        _check_change_data(work, facts, table, rules)
     return Measures(tuple(num_records), tuple(slots))
+
+
+def check_remove(remove: RemoveFile, facts: TableFacts, table: TableState, rules: Rules) -> None:
+    """Check a remove by itself, as `check_adds`."""
+    if facts.append_only and remove.data_change:
+        raise Refused(
+            Reason.APPEND_ONLY,
+            f"remove {shown(remove.path)} changes data of an append-only table; unset delta.appendOnly first",
+            table=table.name,
+        )
+    if "\0" in remove.path:
+        _check_path(remove.path, "remove", facts, table)
+    if remove.rest is not None:
+        _check_rest("remove", remove.path, remove.rest, table, rules)
+    if remove.deletion_vector is not None and (problem := _vector_problem(remove.deletion_vector)):
+        raise _wrong(table, f"deletion vector of remove {shown(remove.path)}: {problem}")
+
+
+def added_twice(path: str, table: TableState) -> Refused:
+    """That `path` is there twice among the adds."""
+    return _wrong(table, f"path {shown(path)} is added twice in one transaction")
+
+
+def removed_twice(path: str, table: TableState) -> Refused:
+    """That `path` is there twice among the removes."""
+    return _wrong(table, f"path {shown(path)} is removed twice in one transaction")
+
+
+def both(path: str, table: TableState) -> Refused:
+    """That a file is added and removed."""
+    return _wrong(
+        table,
+        f"path {shown(path)} is added and removed with the same deletion vector in one transaction: readers differ in "
+        "what that means",
+    )
+
+
+def not_live(path: str, dv_id: str, vectors: Iterable[str], facts: TableFacts, table: TableState) -> Refused:
+    """That the file of a remove is not live; `vectors` are those that its path is live with. Raises `Refused` for a
+    path that no file has."""
+    _check_path(path, "remove", facts, table)
+    others = sorted(vectors)
+    hint = f" (it is, with deletion vector {shown(others[0])})" if others else ""
+    vector = f" with deletion vector {shown(dv_id)}" if dv_id else ""
+    return Refused(
+        Reason.FILE_NOT_LIVE,
+        f"remove {shown(path)}{vector}: no such file is live at version {table.version}{hint}; read the table again "
+        "and decide anew",
+        table=table.name,
+        versions=(table.version,),
+    )
+
+
+def left_live(path: str, dv_id: str, table: TableState) -> Refused:
+    """That an add leaves its path live with another deletion vector, `dv_id`."""
+    which = f"deletion vector {shown(dv_id)}" if dv_id else "no deletion vector"
+    return _wrong(table, f"path {shown(path)} is live with {which}: add it again only together with its remove")
 
 
 def read_stats(stats: str | None, reader: SlotReader | None, rules: Rules) -> tuple[int | None, Slots]:
@@ -114,68 +147,6 @@ def read_stats(stats: str | None, reader: SlotReader | None, rules: Rules) -> tu
     except ValueError:
         slots = NO_SLOTS
     return records if known else None, slots
-
-
-def check_live(work: TableWork, facts: TableFacts, table: TableState) -> Superseded:
-    """Check the file actions of `work` against the files that are live: what they name must be there. Raises `Refused`."""
-    if not work.removes and table.vectors.keys().isdisjoint([add.path for add in work.adds]):
-        return _NOTHING
-    removed = tuple([_live(remove, facts, table) for remove in work.removes])
-    gone = {(remove.path, remove.dv_id) for remove in work.removes}
-    replaced = tuple([_replaced(add, gone, table) for add in work.adds])
-    return Superseded(removed, replaced if any(replaced) else ())
-
-
-def _check_removes(work: TableWork, facts: TableFacts, table: TableState, rules: Rules) -> None:
-    added = {add.path: add.dv_id for add in work.adds}
-    for remove in work.removes:
-        if facts.append_only and remove.data_change:
-            raise Refused(
-                Reason.APPEND_ONLY,
-                f"remove {shown(remove.path)} changes data of an append-only table; unset delta.appendOnly first",
-                table=table.name,
-            )
-        if remove.rest is not None:
-            _check_rest("remove", remove.path, remove.rest, table, rules)
-        if remove.deletion_vector is not None and (problem := _vector_problem(remove.deletion_vector)):
-            raise _wrong(table, f"deletion vector of remove {shown(remove.path)}: {problem}")
-        if added.get(remove.path) == remove.dv_id:
-            raise _wrong(
-                table,
-                f"path {shown(remove.path)} is added and removed with the same deletion vector in one transaction: "
-                "readers differ in what that means",
-            )
-    if len({remove.path for remove in work.removes}) != len(work.removes):
-        raise _wrong(table, f"path {shown(_first_twice(work.removes))} is removed twice in one transaction")
-
-
-def _live(remove: RemoveFile, facts: TableFacts, table: TableState) -> LiveFile:
-    live = table.files.get((remove.path, remove.dv_id))
-    if live is not None:
-        return live  # and its path was checked when it came
-    _check_path(remove.path, "remove", facts, table)
-    others = sorted(table.vectors.get(remove.path, ()))
-    hint = f" (it is, with deletion vector {shown(others[0])})" if others else ""
-    vector = f" with deletion vector {shown(remove.dv_id)}" if remove.dv_id else ""
-    raise Refused(
-        Reason.FILE_NOT_LIVE,
-        f"remove {shown(remove.path)}{vector}: no such file is live at version {table.version}{hint}; read the table "
-        "again and decide anew",
-        table=table.name,
-        versions=(table.version,),
-    )
-
-
-def _replaced(add: AddFile, gone: set[FileKey], table: TableState) -> LiveFile | None:
-    """The live row that an add takes the place of. Another live identity of its path has to be removed with it."""
-    vectors = table.vectors.get(add.path)
-    if not vectors:
-        return None
-    left = sorted(dv_id for dv_id in vectors if dv_id != add.dv_id and (add.path, dv_id) not in gone)
-    if left:
-        which = f"deletion vector {shown(left[0])}" if left[0] else "no deletion vector"
-        raise _wrong(table, f"path {shown(add.path)} is live with {which}: add it again only together with its remove")
-    return table.files.get((add.path, add.dv_id))
 
 
 def _check_path(path: str, what: str, facts: TableFacts, table: TableState, *, change_data: bool = False) -> None:
@@ -284,6 +255,8 @@ def _vector_problem(vector: DeletionVector) -> str | None:
     kind = vector.storage_type
     if kind not in ("i", "p", "u"):
         return f"storage type {shown(kind)} is none of i, p and u"
+    if "\0" in vector.path_or_inline_dv:
+        return "it has a NUL character in it"
     if not 0 < vector.size_in_bytes <= _INT32:
         return f"its size is {vector.size_in_bytes}"
     if vector.cardinality < 0:
@@ -311,16 +284,19 @@ def _vector_path_problem(vector: DeletionVector, location: str) -> str | None:
     return None if problem is None else f"{shown(where)} leads elsewhere: {problem}"
 
 
-def _check_change_data(work: TableWork, facts: TableFacts, table: TableState, rules: Rules) -> None:
+def check_change_data(
+    work: TableWork, facts: TableFacts, table: TableState, rules: Rules, *, changes_data: bool
+) -> None:
+    """Check the change data files of a transaction whose adds and removes change data or do not. Raises `Refused`."""
     if not facts.change_data:
         raise _wrong(table, "change data files (cdc) go only with delta.enableChangeDataFeed=true")
     # Where a version has change data files, a change feed is read from nothing else.
-    if not any(f.data_change for f in work.adds) and not any(f.data_change for f in work.removes):
+    if not changes_data:
         raise _wrong(table, "change data files (cdc) tell of changed rows, but no add or remove here changes data")
     for cdc in work.cdc:
         _check_cdc(cdc, facts, table, rules)
     if len({cdc.path for cdc in work.cdc}) != len(work.cdc):
-        raise _wrong(table, f"change data file {shown(_first_twice(work.cdc))} is there twice")
+        raise _wrong(table, f"change data file {shown(first_twice(work.cdc))} is there twice")
 
 
 def _check_cdc(cdc: CdcFile, facts: TableFacts, table: TableState, rules: Rules) -> None:
@@ -333,7 +309,8 @@ def _check_cdc(cdc: CdcFile, facts: TableFacts, table: TableState, rules: Rules)
         _check_rest("cdc", cdc.path, cdc.rest, table, rules)
 
 
-def _first_twice(actions: tuple[AddFile, ...] | tuple[RemoveFile, ...] | tuple[CdcFile, ...]) -> str:
+def first_twice(actions: Sequence[AddFile] | Sequence[RemoveFile] | Sequence[CdcFile]) -> str:
+    """The first path that is there a second time."""
     seen: set[str] = set()
     for action in actions:
         if action.path in seen:
