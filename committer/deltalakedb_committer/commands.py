@@ -21,7 +21,10 @@ def committer() -> None:
 
 @app.command()
 def run(
-    store: Annotated[str | None, typer.Option(help="URI of the store, or directory of an embedded lake.")] = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(help="URI of the store, or directory of an embedded lake; once more for each further lake."),
+    ] = None,
     log: Annotated[str | None, typer.Option(help="Event log; the store knows it.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     takeover_after: Annotated[
@@ -32,25 +35,14 @@ def run(
     """Run the committer until SIGTERM. Several may run: one leads, the others stand by.
 
     Exit codes: 0 stopped, 1 failed, 3 another committer took over (start it again), 4 halted (an operator has to look).
+    One that serves several lakes goes on with the others, and ends with 4 once all are halted.
     """
 
     def main(stop: threading.Event) -> None:
-        from .lake import holder, leadership, open_log, open_store
-        from .service import serve
+        from .lakes import serve_lakes
 
-        settings = load_settings(store=store, log=log, config=config)
-        settings.require_services("committer run")
-        event_log = open_log(settings)
-        try:
-            event_log.verify()
-            serve(
-                lambda: open_store(settings),
-                event_log,
-                leadership(settings, event_log, takeover_after=takeover_after),
-                holder=holder(settings),
-                stop=stop,
-            )
-        finally:
-            event_log.close()
+        stores: list[str | None] = [*store] if store else [None]
+        lakes = [load_settings(store=one, log=log, config=config) for one in stores]
+        serve_lakes(lakes, takeover_after=takeover_after, stop=stop)
 
     raise typer.Exit(process.run("committer", main, log_level=log_level))

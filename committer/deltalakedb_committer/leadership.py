@@ -104,7 +104,10 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though the log grew."""
+        """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though the log grew.
+
+        A log that ends before the leader's position is no reason to wait either: whoever takes over says what is wrong.
+        """
         store = self._open_store()
         try:
             seen = store.observe()
@@ -115,7 +118,7 @@ class Heartbeat:
                 now = store.observe()
                 if (now.epoch, now.position, now.beat) != (seen.epoch, seen.position, seen.beat) or now.released:
                     seen, since = now, time.monotonic()
-                elif time.monotonic() - since >= self._takeover_after and self._log.end(Stream.STAGED) > now.position:
+                elif time.monotonic() - since >= self._takeover_after and self._log.end(Stream.STAGED) != now.position:
                     logger.warning("the committer of epoch %s stands still; taking over", now.epoch)
                     break
             return not stop.is_set()

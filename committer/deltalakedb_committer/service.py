@@ -40,20 +40,22 @@ def serve(
     (an operator has to look), and an error of the store that would only come again; all leave nothing half done.
     """
     backoff = FIRST_BACKOFF
-    while not stop.is_set():
-        began = time.monotonic()
-        try:
-            if leadership.acquire(stop):
-                _lead(open_store, log, leadership, holder=holder, stop=stop)
-        except (TxnLogDatabaseError, TxnLogEventLogError) as error:
-            if isinstance(error, TxnLogDatabaseError) and not _passes(error):
-                raise
-            if time.monotonic() - began > MAX_BACKOFF:
-                backoff = FIRST_BACKOFF
-            logger.warning("the committer pauses for %.1f s: %s", backoff, error)
-            stop.wait(backoff)
-            backoff = min(2 * backoff, MAX_BACKOFF)
-    leadership.release()
+    try:
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                if leadership.acquire(stop):
+                    _lead(open_store, log, leadership, holder=holder, stop=stop)
+            except (TxnLogDatabaseError, TxnLogEventLogError) as error:
+                if isinstance(error, TxnLogDatabaseError) and not _passes(error):
+                    raise
+                if time.monotonic() - began > MAX_BACKOFF:
+                    backoff = FIRST_BACKOFF
+                logger.warning("the committer pauses for %.1f s: %s", backoff, error)
+                stop.wait(backoff)
+                backoff = min(2 * backoff, MAX_BACKOFF)
+    finally:
+        leadership.release()
 
 
 def _lead(

@@ -65,8 +65,12 @@ class Committer:
         cursor = self.cursor
         self._end = cursor.position
         self._end_asked = 0.0
-        self._verify_log(cursor)
-        self._told = ToldCommits.after(log, cursor.commit_seq)
+        try:
+            self._verify_log(cursor)
+            self._told = ToldCommits.after(log, cursor.commit_seq)
+        except TxnLogHaltedError:
+            store.release(cursor.epoch)  # or the next one would stand by for this one, and say nothing
+            raise
         self._outbox.publish(store.outbox(), cursor.position)
         self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)
         logger.info(

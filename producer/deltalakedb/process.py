@@ -85,6 +85,7 @@ def _log_as_json(name: str, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        structlog.processors.CallsiteParameterAdder({structlog.processors.CallsiteParameter.THREAD_NAME}),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _service(name),
         structlog.processors.format_exc_info,
