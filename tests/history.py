@@ -46,11 +46,13 @@ _KINDS: tuple[dict[str, str], ...] = (
 class Historian:
     """Makes events for a lake, from `chance` alone."""
 
-    def __init__(self, lake: ModelLake, chance: random.Random, *, imports: bool = False) -> None:
-        """With `imports` there are logs from elsewhere too, and actions on the lake itself."""
+    def __init__(self, lake: ModelLake, chance: random.Random, *, imports: bool = False, folds: bool = False) -> None:
+        """With `imports` there are logs from elsewhere too, and actions on the lake itself; with `folds` many
+        transactions that may share a commit."""
         self._lake = lake
         self._chance = chance
         self._importer = Importer(lake, chance) if imports else None
+        self._folds = folds
         self._number = 1000
         self._sent: list[StagedEvent] = []
         self._late: list[StagedEvent] = []
@@ -76,7 +78,10 @@ class Historian:
         if roll < 0.32:
             return [control(Tick(), control_id=txn(1))]
         if roll < 0.33:
-            return [control(SetRules(rule_set=self._chance.choice([1, 2])), control_id=txn(self._new_number()))]
+            rule_sets = [1, 3, 5, 7, 7] if self._folds else [1, 2]
+            return [control(SetRules(rule_set=self._chance.choice(rule_sets)), control_id=txn(self._new_number()))]
+        if self._folds and roll < 0.8 and (appends := self.appends()):
+            return appends
         names = list(NAMES)
         if self._importer is not None:
             if roll < 0.36:
@@ -87,6 +92,27 @@ class Historian:
         names = list(dict.fromkeys(self._chance.sample(names, self._chance.choice([1, 1, 2, 3]))))
         whole = Content(tables=tuple(map(self._work, names)), apps=self._apps(), isolation=self._isolation())
         return list(chunked(self._parts(whole), txn_id=txn(self._new_number())))
+
+    def appends(self) -> list[StagedEvent]:
+        """Transactions that may share a commit, most of them right; none while there is no table to append to."""
+        chance = self._chance
+        names = [name for name in NAMES if self._head(name) is not None]
+        found: list[StagedEvent] = []
+        for _ in range(chance.randint(1, 5) if names else 0):
+            works = [
+                TableWork(
+                    name=name,
+                    written_against=None if self._maybe(0.05) else WrittenAgainst(*(self._head(name) or (0, 0, 0))[1:]),
+                    operation=chance.choice(["WRITE", "WRITE", "STREAMING UPDATE"]),
+                    operation_parameters={"mode": "Append", "n": chance.choice("12")},
+                    operation_metrics={"numFiles": "1", "bytes": str(chance.randint(0, 10**6))},
+                    adds=self._adds(name),
+                )
+                for name in chance.sample(names, chance.randint(1, len(names)))
+            ]
+            content = Content(tables=tuple(works), apps=self._apps(), user_metadata="x" if self._maybe(0.05) else None)
+            found += chunked([content], txn_id=txn(self._new_number()))
+        return found
 
     def _action(self) -> LakeAction:
         roll = self._chance.random()

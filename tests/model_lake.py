@@ -14,6 +14,7 @@ import msgspec
 from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
 from deltalakedb.codec import content_digest, decode_content, encode_content
 from deltalakedb.delta_types import parse_schema
+from deltalakedb.eventlog.port import Record
 from deltalakedb.events import (
     Cancel,
     Command,
@@ -26,8 +27,11 @@ from deltalakedb.events import (
     StagedTransaction,
     TableWork,
 )
+from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding.decide import advance, decide
 from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Decision, Rejection
+from deltalakedb_committer.deciding.folded import decide_fold
+from deltalakedb_committer.deciding.folding import Item, Unit
 from deltalakedb_committer.deciding.needs import Needs, StagedEvent, TableNeeds, add_content, add_needs
 from deltalakedb_committer.deciding.rules import Rules, rules
 from deltalakedb_committer.deciding.state import (
@@ -56,7 +60,7 @@ Row = dict[str, Any]
 class ModelLake:
     """Rows as a store would have them, and the events that made them."""
 
-    def __init__(self, *, fence: bool = True, limits: Rules | None = None) -> None:
+    def __init__(self, *, fence: bool = True, limits: Rules | None = None, rule_set: int = 1) -> None:
         self.lake = Lake(lake_id=LAKE_ID, root=ROOT, fence=fence)
         self.limits = limits
         """In place of the numbered rule sets."""
@@ -69,26 +73,56 @@ class ModelLake:
         self.position = 0
         self.commit_seq = self.time_ms = 0
         self.next_table_no = 1
-        self.rule_set = 1
+        self.rule_set = rule_set
 
     # Deciding.
 
     def run(self, events: Sequence[StagedEvent], *, at: int | None = None) -> list[Decision]:
-        """Decide and write events as one batch; `at` is the time of its first record."""
+        """Decide and write events as one batch, each by itself; `at` is the time of its first record."""
+        return self.apply([(item,) for item in self.items(events, at=at)])
+
+    def items(self, events: Sequence[StagedEvent], *, at: int | None = None) -> list[Item]:
+        """The next records of the log, a millisecond apart."""
+        start = START_MS + self.position if at is None else at
+        return [(record(self.position + n, start + n), event) for n, event in enumerate(events)]
+
+    def fold(self, *events: StagedEvent, at: int | Sequence[int] | None = None, value: bytes = b"") -> list[Decision]:
+        """Decide and write events as one batch, in the folds that they make; nothing comes after them.
+
+        `at` is the time of the first record, or of each; `value` is what each record holds.
+        """
+        items = self.items(events, at=at if isinstance(at, int) else None)
+        if isinstance(at, Sequence):
+            items = [
+                (found._replace(time_ms=time_ms), event) for (found, event), time_ms in zip(items, at, strict=True)
+            ]
+        items = [(found._replace(value=value), event) for found, event in items]
+        events_at = {record.position: event for record, event in items}
+        batching = Batching(lambda record: events_at[record.position])
+        batching.put([record for record, _ in items])
+        return self.apply([*batching.take(len(items), self.rules), *batching.rest()])
+
+    @property
+    def rules(self) -> Rules:
+        """What holds for the next batch."""
+        return self.limits or rules(self.rule_set)
+
+    def apply(self, units: Sequence[Unit]) -> list[Decision]:
+        """Decide and write the next records of the log as one batch."""
         needs = Needs()
-        for event in events:
-            add_needs(needs, event)
+        for unit in units:
+            for _, event in unit:
+                add_needs(needs, event)
         state = self.load(needs)
         batch = Batch()
         decisions: list[Decision] = []
-        for n, event in enumerate(events):
-            position = self.position + n
-            time_ms = START_MS + position if at is None else at + n
-            decision = decide(state, event, position=position, time_ms=time_ms)
-            advance(state, decision)
-            add_decision(batch, decision)
-            decisions.append(decision)
-        self.position += len(events)
+        for unit in units:
+            found = decide_fold(state, unit, decide_one) if len(unit) > 1 else [decide_one(state, *unit[0])]
+            for decision in found:
+                advance(state, decision)
+                add_decision(batch, decision)
+            decisions += found
+            self.position += len(unit)
         self._write(batch)
         self.commit_seq, self.time_ms = state.commit_seq, state.time_ms
         self.next_table_no, self.rule_set = state.next_table_no, state.rules.number
@@ -160,7 +194,7 @@ class ModelLake:
         """A new state with what `needs` names."""
         state = State(
             lake=self.lake,
-            rules=self.limits or rules(self.rule_set),
+            rules=self.rules,
             commit_seq=self.commit_seq,
             time_ms=self.time_ms,
             next_table_no=self.next_table_no,
@@ -335,6 +369,16 @@ class ModelLake:
                 continue  # there may be more, of a version that is not complete
             sizes = [row["size"] for row in self.rows["dl_live_files"] if row["table_no"] == table_no]
             assert (head["live_files"], head["live_bytes"]) == (len(sizes), sum(sizes))
+
+
+def decide_one(state: State, record: Record, event: StagedEvent) -> Decision:
+    """The decision about one record."""
+    return decide(state, event, position=record.position, time_ms=record.time_ms)
+
+
+def record(position: int, time_ms: int) -> Record:
+    """A record whose event is at hand."""
+    return Record(partition=0, position=position, time_ms=time_ms, value=b"", headers=())
 
 
 def staged(*tables: TableWork, txn_id: str | None = None, **content: Any) -> StagedTransaction:

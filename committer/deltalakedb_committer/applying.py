@@ -18,16 +18,15 @@ from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 
 from .deciding.decide import advance, decide, isolated
 from .deciding.decisions import Decision
+from .deciding.folded import decide_fold
+from .deciding.folding import Unit
 from .deciding.needs import Needs, StagedEvent, Undecodable, add_needs
-from .deciding.rules import rules
+from .deciding.rules import Rules, rules
 from .deciding.state import State
 from .storing.rows import Batch, add_decision
 from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
-
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Bytes of records that one SQL transaction takes at most (a batch has at least one record)."""
 
 
 def event_of(record: Record) -> StagedEvent:
@@ -55,6 +54,11 @@ class Applier:
         return self._cursor
 
     @property
+    def rules(self) -> Rules:
+        """The rule set in force: what records are taken by next."""
+        return self._state.rules
+
+    @property
     def expires_ms(self) -> int | None:
         """The log time from which on a tick gives up an incomplete transaction; None: there is none."""
         since = min(self._state.incomplete.values(), default=None)
@@ -67,8 +71,7 @@ class Applier:
 
     def apply(
         self,
-        records: Sequence[Record],
-        events: Sequence[StagedEvent],
+        units: Sequence[Unit],
         *,
         published_position: int,
         lag_events: int = 0,
@@ -76,39 +79,46 @@ class Applier:
         on_decision: Callable[[Decision], None] | None = None,
         before_write: Callable[[Batch], None] | None = None,
     ) -> Batch:
-        """Decide `events`, which `records` carry, and write what comes of them; the batch, with what is to be told.
+        """Decide the next records of the log and write what comes of them; the batch, with what is to be told.
 
         `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes.
         `on_decision` sees each decision and may wait, `before_write` sees the batch and may refuse it. Raises the errors of the store, `TxnLogFencedError` if another
         committer took over, and `TxnLogHaltedError` for a rule set that only a newer release knows.
         """
         needs = Needs()
-        for event in events:
-            add_needs(needs, event)
+        for unit in units:
+            for _, event in unit:
+                add_needs(needs, event)
         self._store.load(needs, self._state)
         batch = Batch()
-        for record, event in zip(records, events, strict=True):
-            decision = self._decide(record, event)
-            if on_decision is not None:
-                on_decision(decision)
-            advance(self._state, decision)
-            add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
+        for unit in units:
+            for decision in self._decide_unit(unit):
+                if on_decision is not None:
+                    on_decision(decision)
+                advance(self._state, decision)
+                add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
         self._state.forget()
         if before_write is not None:
             before_write(batch)
-        self._write(records[-1], batch, published_position)
+        self._write(units[-1][-1][0], batch, published_position)
         return batch
 
-    def _decide(self, record: Record, event: StagedEvent) -> Decision:
+    def _decide_unit(self, unit: Unit) -> list[Decision]:
+        if len(unit) > 1:
+            return decide_fold(self._state, unit, self._decide)
+        ((record, event),) = unit
+        return [self._decide(self._state, record, event)]
+
+    def _decide(self, state: State, record: Record, event: StagedEvent) -> Decision:
         try:
-            return decide(self._state, event, position=record.position, time_ms=record.time_ms)
+            return decide(state, event, position=record.position, time_ms=record.time_ms)
         except TxnLogHaltedError:
             raise  # a rule set that only a newer release knows
         except Exception as error:
             # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
             # meets it again. It becomes a recorded rejection and the record itself a dead letter.
             logger.exception("record %s cannot be decided and is set aside", record.position)
-            return isolated(self._state, record, f"{type(error).__name__} while it was decided")
+            return isolated(state, record, f"{type(error).__name__} while it was decided")
 
     def _write(self, last: Record, batch: Batch, published_position: int) -> None:
         cursor = replace(

@@ -7,12 +7,12 @@ world; one that does not means that the store or the log is not the lake's any m
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 
-from deltalakedb.codec import HEADER_COMMIT, decode
+from deltalakedb.codec import HEADER_COMMIT
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
-from deltalakedb.events import Commit
 
 from .storing.rows import OutboxRow
 
@@ -31,7 +31,7 @@ class ToldCommits:
         self._log = log
         self._reader = reader
         self._newest = newest
-        self._records: list[Record] = []
+        self._records: deque[Record] = deque()
 
     @classmethod
     def after(cls, log: EventLog, commit_seq: int) -> ToldCommits | None:
@@ -90,10 +90,10 @@ class ToldCommits:
                 record = self._records[0]
                 if _number(record) > number:
                     return None
-                self._records.pop(0)
+                self._records.popleft()
                 if _number(record) == number:
                     return record.value
-            self._records = self._reader.read(READ_RECORDS, READ_SECONDS)
+            self._records.extend(self._reader.read(READ_RECORDS, READ_SECONDS))
             if not self._records:
                 return None
 
@@ -108,9 +108,5 @@ def _read(log: EventLog, position: int, end: int) -> list[Record]:
 
 
 def _number(record: Record) -> int:
-    header = dict(record.headers).get(HEADER_COMMIT)
-    if header is not None:
-        return int(header)
-    event = decode(record.value)
-    assert isinstance(event, Commit), "nothing else is told in that stream"
-    return event.commit_seq
+    """`commit_seq` of a commit that was told."""
+    return int(dict(record.headers)[HEADER_COMMIT])

@@ -7,15 +7,17 @@ changed the store behind the committer's back.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deltalakedb.database import Database
 from deltalakedb.database.schema import migrate
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
-from deltalakedb.eventlog import EventLog, Record, Stream
+from deltalakedb.eventlog import EventLog, Stream
 
-from .applying import MAX_BATCH_BYTES, Applier, event_of
+from .applying import Applier, event_of
+from .batching import Batching
+from .deciding.folding import Unit
 from .storing.digests import Digest, digests
 from .storing.store import Cursor, SqlCommitStore
 
@@ -86,10 +88,9 @@ def replay(
     applier = Applier(store, store.take_over("replay"))
     end = lake.cursor.position
     records = 0
-    for part in _parts(log, applier.cursor.position, end):
-        events = [event_of(record) for record in part]
-        applier.apply(part, events, published_position=part[-1].next_position)
-        records += len(part)
+    for units in _batches(log, applier, end):
+        applier.apply(units, published_position=units[-1][-1][0].next_position)
+        records += sum(map(len, units))
         if on_progress is not None:
             on_progress(applier.cursor.position, end)
     with into.snapshot():
@@ -153,9 +154,11 @@ def _store(into: Database, lake: _Lake, log: EventLog) -> SqlCommitStore:
     return store
 
 
-def _parts(log: EventLog, position: int, end: int) -> Iterator[list[Record]]:
-    """The records from `position` on and below `end`, in batches as a committer takes them."""
+def _batches(log: EventLog, applier: Applier, end: int) -> Iterator[list[Unit]]:
+    """The records from where `applier` stands on and below `end`, in batches as a committer takes them."""
+    position = applier.cursor.position
     reader = log.reader(Stream.STAGED, position)
+    batching = Batching(event_of)
     try:
         while position < end:
             records = [record for record in reader.read(READ_RECORDS, READ_SECONDS) if record.position < end]
@@ -165,20 +168,12 @@ def _parts(log: EventLog, position: int, end: int) -> Iterator[list[Record]]:
                     f"the staged stream of {log.address} has nothing at record {position}, and the lake was decided up "
                     f"to {end}: the log lost its end. Restore it",
                 )
-            yield from _bounded(records)
+            batching.put(records)
+            while units := batching.take(READ_RECORDS, applier.rules):
+                yield units
             position = records[-1].next_position
+        # The lake's position stands where a fold ends, whatever comes after it.
+        if units := batching.rest():
+            yield units
     finally:
         reader.close()
-
-
-def _bounded(records: Sequence[Record]) -> Iterator[list[Record]]:
-    part: list[Record] = []
-    size = 0
-    for record in records:
-        size += len(record.value)
-        if part and size > MAX_BATCH_BYTES:
-            yield part
-            part, size = [], len(record.value)
-        part.append(record)
-    if part:
-        yield part

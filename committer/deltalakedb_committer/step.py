@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Self
 
 from deltalakedb.codec import encode
@@ -17,9 +18,11 @@ from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
 from deltalakedb.events import Control, StagedTransaction, Tick
 from deltalakedb.ids import new_txn_id
 
-from .applying import MAX_BATCH_BYTES, Applier, event_of
+from .applying import Applier, event_of
+from .batching import Batching, may_change_rules
 from .catching_up import ToldCommits
 from .deciding.decisions import Commit, Decision, Imported
+from .deciding.folding import Fold, Unit
 from .deciding.needs import StagedEvent
 from .gathering import Gathering
 from .outbox import Outbox
@@ -33,6 +36,10 @@ CLOCK_TOLERANCE_MS = 3_600_000
 DRAIN_SECONDS = 5.0
 TICK_SECONDS = 60.0
 """Least time between two ticks."""
+IDLE_SECONDS = 0.005
+"""How long a log that has brought nothing is waited for before a fold is closed by a tick."""
+CLOSING_SECONDS = 1.0
+"""How long that tick is waited for before the step returns without it."""
 PACE_MS = 1_000
 """How far T may run ahead of our clock before the loop waits instead of writing."""
 
@@ -53,14 +60,17 @@ class Committer:
         gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`."""
+        """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`, and a fold for
+        what may come into it; with 0 neither waits for what is not on the log."""
         self._log = log
         self._clock = clock
         self._holder = holder
         self._ticked = 0.0
         self._applier = Applier(store, store.take_over(holder))
         self._outbox = Outbox(log)
-        self._pending: list[Record] = []
+        self._batching = Batching(self._event)
+        self._closing: tuple[Fold, Future[list[int]]] | None = None
+        self._waits = gather_seconds > 0
         self._gathering = Gathering(gather_seconds)
         cursor = self.cursor
         self._end = cursor.position
@@ -85,27 +95,28 @@ class Committer:
         return self._applier.cursor
 
     def step(self, limit: int, timeout: float) -> int:
-        """Decide up to `limit` records, waiting up to `timeout` seconds for the first. The number decided; 0: none came.
+        """Decide about `limit` records, waiting up to `timeout` seconds for the first. The number decided; 0: none came.
+
+        A fold is decided as a whole: where the log ends within one, the step goes on until its window has passed.
 
         Raises `TxnLogFencedError` if another committer took over, `TxnLogHaltedError` for a named halted state, and
         the errors of store and log; in none of these cases is anything told that is not durable.
         """
         self._tick()
-        records, events = self._next_events(limit, timeout)
-        if not records:
+        units = self._next_units(limit, timeout)
+        if not units:
             self._outbox.published_position()
             return 0
         batch = self._applier.apply(
-            records,
-            events,
+            units,
             published_position=self._outbox.published_position(),
-            lag_events=self._log_lag(records[-1]),
+            lag_events=self._log_lag(units[-1][-1][0]),
             decided_ms=int(self._clock() * 1000),
             on_decision=self._pace,
             before_write=None if self._told is None else self._compare,
         )
         self._outbox.publish(batch.outbox, self.cursor.position)
-        return len(records)
+        return sum(map(len, units))
 
     def __enter__(self) -> Self:
         return self
@@ -118,40 +129,57 @@ class Committer:
         if kind is None:
             self._outbox.drain(DRAIN_SECONDS)
 
-    def _next_events(self, limit: int, timeout: float) -> tuple[list[Record], list[StagedEvent]]:
+    def _next_units(self, limit: int, timeout: float) -> list[Unit]:
         """A batch: what is there, and what comes while it is worth waiting for."""
-        records = self._next_records(limit, timeout)
-        events = [self._event(record) for record in records]
-        clients = _clients(events)
-        if not clients:
-            return records, events
+        rules, batching = self._applier.rules, self._batching
+        if not batching.waits and batching.fold is None:
+            batching.put(self._reader.read(limit, timeout))
+        units = batching.take(limit, rules)
+        while not units and batching.fold is not None and self._read_on(batching.fold, limit):
+            units = batching.take(limit, rules)
+        return units if rules.fold_window_ms else self._gathered(units, limit)
+
+    def _read_on(self, fold: Fold, limit: int) -> bool:
+        """Read what may come into the fold or complete it. Whether to go on: not if its tick is long in coming."""
+        left = 0.0
+        if self._waits:
+            # What the window is goes by the log's clock. Ours only says how long to wait: wrong, it costs time.
+            ahead_ms = fold.until_ms - self._clock() * 1000
+            left = min(max(0.0, ahead_ms), self._applier.rules.fold_window_ms) / 1000
+        records = self._reader.read(limit, max(left, IDLE_SECONDS if self._waits else 0.0))
+        if not records and left == 0:
+            if self._closing is None or self._closing[0] is not fold:
+                self._closing = fold, self._append_tick()
+            records = self._reader.read(limit, CLOSING_SECONDS)
+            if not records:
+                ticked = self._closing[1]
+                if ticked.done():
+                    ticked.result()
+                return False
+        self._batching.put(records)
+        return True
+
+    def _gathered(self, units: list[Unit], limit: int) -> list[Unit]:
+        """The batch, with what clients that are expected send in a moment."""
+        clients = _clients(units)
+        if not clients or may_change_rules(units):
+            return units
         deadline = time.monotonic() + self._gathering.patience()
         waited = came = False
-        while self._gathering.waits_for(clients) and not self._pending and len(records) < limit:
+        while self._gathering.waits_for(clients) and not self._batching.waits and len(units) < limit:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             waited = True
-            more = self._next_records(limit - len(records), left)
-            decoded = [self._event(record) for record in more]
+            self._batching.put(self._reader.read(limit - len(units), left))
+            more = self._batching.take(limit - len(units), self._applier.rules)
             came = came or bool(more)
-            clients |= _clients(decoded)
-            records += more
-            events += decoded
+            clients |= _clients(more)
+            units += more
+            if may_change_rules(more):
+                break
         self._gathering.done(clients, waited=waited, came=came)
-        return records, events
-
-    def _next_records(self, limit: int, timeout: float) -> list[Record]:
-        """At least one record if there is one, and not more bytes than one SQL transaction should take."""
-        records = self._pending or self._reader.read(limit, timeout)
-        size = 0
-        for count, record in enumerate(records):
-            size += len(record.value)
-            if size > MAX_BATCH_BYTES and count:
-                records, self._pending = records[:count], records[count:]
-                return records
-        self._pending = []
-        return records
+        return units
 
     def _event(self, record: Record) -> StagedEvent:
         if record.time_ms > self._clock() * 1000 + CLOCK_TOLERANCE_MS:
@@ -176,8 +204,11 @@ class Committer:
         if expires_ms is None or now * 1000 < expires_ms or now - self._ticked < TICK_SECONDS:
             return
         self._ticked = now
+        self._append_tick()
+
+    def _append_tick(self) -> Future[list[int]]:
         tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())
-        self._log.append(Stream.STAGED, [Message(encode(tick))])
+        return self._log.append(Stream.STAGED, [Message(encode(tick))])
 
     def _compare(self, batch: Batch) -> None:
         if self._told is not None and not self._told.check(batch.outbox):
@@ -223,5 +254,5 @@ class Committer:
             )
 
 
-def _clients(events: Sequence[StagedEvent]) -> set[str]:
-    return {event.envelope.client_id for event in events if isinstance(event, StagedTransaction)}
+def _clients(units: Iterable[Unit]) -> set[str]:
+    return {event.envelope.client_id for unit in units for _, event in unit if isinstance(event, StagedTransaction)}

@@ -21,7 +21,7 @@ from tests.works import add
 
 def test_a_transaction_whose_client_died_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The committer asks the log for the time by a tick of its own, and what is incomplete by then is rejected."""
-    monkeypatch.setitem(rules._RULES, 1, rules.Rules(number=1, expire_ms=300))
+    monkeypatch.setitem(rules.RULES, 1, rules.Rules(number=1, expire_ms=300))
     monkeypatch.setattr(step, "TICK_SECONDS", 0.1)
     with deltalakedb.connect(tmp_path / "lake") as lake:
         lake.append("orders", pa.table({"id": [1]}))

@@ -20,13 +20,16 @@ from deltalakedb.events import (
     TableWork,
     WrittenAgainst,
 )
-from deltalakedb_committer.deciding.decisions import Accepted, Commit, Decision, Imported, Rejection
+from deltalakedb_committer.batching import Batching
+from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Decision, Imported, Rejection
+from deltalakedb_committer.deciding.folding import Item
 from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.rules import RULES
 from tests import imports
 from tests.history import Historian
-from tests.model_lake import ModelLake, chunked, control, txn
+from tests.model_lake import START_MS, ModelLake, chunked, control, record, staged, txn
 from tests.properties.strategies import CONTROLS, FOUND, IMPORTED, STAGED, WORKS
-from tests.works import ID, add, create
+from tests.works import ID, ID_DAY, add, create
 
 TABLES = ("a", "b", "c")
 
@@ -57,6 +60,98 @@ def test_every_replay_gives_the_same(seed: int, imports: bool) -> None:
 
     assert [_brief(decision) for decision in again] == [_brief(decision) for decision in decisions]
     assert in_batches.digest() == one_by_one.digest()
+
+
+@given(st.integers(0, 2**32), st.sampled_from([3, 5, 7]))
+@settings(max_examples=150, deadline=None)
+def test_folds_are_the_logs_alone(seed: int, rule_set: int) -> None:
+    """However the log is read and cut into batches: the same folds, the same decisions, the same rows."""
+    chance = random.Random(seed)
+    made = ModelLake(rule_set=rule_set)
+    historian = Historian(made, chance, folds=True)
+    items: list[Item] = []
+    while len(items) < 60:
+        for event in historian.events():
+            # Several records a millisecond, and pauses longer than a window.
+            later = items[-1][0].time_ms + chance.choice([0, 0, 1, 3, 60, 300]) if items else START_MS
+            items.append((record(len(items), later), event))
+            made.position = items[-1][0].position
+            made.apply([items[-1:]])
+    events = {found.position: event for found, event in items}
+
+    lakes = [ModelLake(rule_set=rule_set) for _ in range(2)]
+    decisions: list[list[Decision]] = [[], []]
+    for lake, found, most in zip(lakes, decisions, (60, 7), strict=True):
+        batching, rest = Batching(lambda record: events[record.position]), [one for one, _ in items]
+        while rest:
+            size = chance.randint(1, most)
+            batching.put(rest[:size])
+            rest = rest[size:]
+            while units := batching.take(chance.randint(1, most), lake.rules):
+                found += lake.apply(units)
+        found += lake.apply(batching.rest())
+
+    assert [_brief(decision) for decision in decisions[0]] == [_brief(decision) for decision in decisions[1]]
+    assert lakes[0].digest() == lakes[1].digest()
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_a_fold_decides_as_if_each_came_alone(seed: int) -> None:
+    """Blind appends are committed or rejected in a fold as they are without: the same files, under fewer versions."""
+    chance = random.Random(seed)
+    alone, folded = ModelLake(), ModelLake(rule_set=7)
+    tracked = {"delta.enableRowTracking": "true"}
+    first = staged(create("a", ID), create("b", ID, properties=tracked), create("c", ID_DAY, by=("day",)))
+    for lake in (alone, folded):
+        assert isinstance(lake.decide(first), Commit)
+    historian = Historian(alone, chance, folds=True)
+    events = [event for _ in range(12) for event in historian.appends()]
+    events += chance.sample(events, 3)
+
+    apart, together = alone.run(events), folded.fold(*events)
+
+    def verdicts(decisions: list[Decision]) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        for decision in decisions:
+            for one in decision.transactions if isinstance(decision, Commit) else (decision,):
+                assert isinstance(one, Commit | Accepted | Rejection | Answer), one
+                reason = None if one.outcome.rejected is None else one.outcome.rejected.reason
+                found[one.position] = (one.outcome.txn_id, reason)
+        return found
+
+    assert verdicts(together) == verdicts(apart)
+    for name in TABLES:
+        assert folded.live(name) == alone.live(name)
+    assert folded.commit_seq < alone.commit_seq or alone.commit_seq <= 2
+    # No row id is given twice, and none is left out.
+    taken = 0
+    tracked_files = [row for row in folded.rows["dl_live_files"] + folded.past if row["base_row_id"] is not None]
+    for row in sorted(tracked_files, key=lambda row: (row["base_row_id"], row["version"])):
+        if row["base_row_id"] >= taken:
+            assert row["base_row_id"] == taken
+            taken += row["num_records"]
+
+
+def test_folds_reach_what_they_are_made_for() -> None:
+    """Of many transactions, with rejections and answers among them, in several tables and with applications."""
+    seen: set[str] = set()
+    for seed in range(30):
+        lake = ModelLake(rule_set=7)
+        historian = Historian(lake, random.Random(seed), folds=True)
+        for _ in range(15):
+            decisions = lake.fold(*[event for _ in range(4) for event in historian.events()])
+            commits = [decision for decision in decisions if isinstance(decision, Commit) and decision.folded]
+            seen |= {type(decision).__name__ for decision in decisions if commits}
+            for commit in commits:
+                seen |= {"several tables"} if len(commit.changes) > 1 else set()
+                seen |= {"applications"} if any(one.apps for one in commit.folded) else set()
+                seen |= {"row ids"} if any(change.domains for change in commit.changes) else set()
+                seen |= {"many"} if len(commit.folded) > 3 else set()
+                seen |= {"files again"} if any(change.superseded for change in commit.changes) else set()
+
+    assert seen >= {"several tables", "applications", "row ids", "many", "files again"}
+    assert seen >= {"Commit", "Rejection", "Answer", "Staged"}
 
 
 @given(st.integers(0, 2**32))
@@ -190,7 +285,7 @@ def test_any_control_event_is_decided(event: Control, ours: bool) -> None:
     decoded = decode(encode(event))
     assert isinstance(decoded, Control)
     lake = ModelLake()
-    unknown = isinstance(command, SetRules) and not command.parameters and command.rule_set not in (1, 2)
+    unknown = isinstance(command, SetRules) and not command.parameters and command.rule_set not in RULES
     assume(not (ours and unknown))
 
     try:

@@ -7,24 +7,28 @@ from deltalakedb.features import READER_FEATURES
 from deltalakedb_committer.deciding.json_limits import json_problem, repeats_a_key
 from deltalakedb_committer.deciding.needs import Needs, TableNeeds
 from deltalakedb_committer.deciding.refusal import SHOWN, shown
-from deltalakedb_committer.deciding.rules import rules
+from deltalakedb_committer.deciding.rules import RULES, rules
 from tests.model_lake import ModelLake
 from tests.works import append, relaxed
 
 
 def test_rule_sets_have_numbers() -> None:
-    """The second allows a hundred tables in a transaction, and is the first in all else."""
-    first, second = rules(1), rules(2)
+    """They say how many tables a transaction may have and how wide folds are, and are the first one in all else."""
+    first = rules(1)
+    found = {number: (one.max_tables, one.fold_window_ms) for number, one in RULES.items()}
 
-    assert (first.max_tables, second.max_tables) == (10, 100)
-    differ = {name for name in first.__dataclass_fields__ if getattr(first, name) != getattr(second, name)}
-    assert differ == {"number", "max_tables"}
+    windows = (0, 20, 50, 200)
+    assert list(found.values()) == [(tables, window) for window in windows for tables in (10, 100)]
+    assert list(found) == [one.number for one in RULES.values()] == list(range(1, 9))
+    for other in RULES.values():
+        differ = {name for name in first.__dataclass_fields__ if getattr(first, name) != getattr(other, name)}
+        assert differ <= {"number", "max_tables", "fold_window_ms"}
 
 
 def test_an_unknown_rule_set_halts() -> None:
     """The message says what to run."""
     with pytest.raises(TxnLogHaltedError, match="run the release") as halted:
-        rules(3)
+        rules(999)
 
     assert halted.value.state == "UNKNOWN_RULE_SET"
 

@@ -36,7 +36,8 @@ def advance(state: State, decision: Decision) -> None:
                 _advance_entry(state, entry)
             for change in decision.changes:
                 _advance_table(state, decision, change)
-            _note(state, decision.txn_id, decision.digest, decision.outcome, decision.apps)
+            for one in decision.transactions:
+                _note(state, one.txn_id, one.digest, one.outcome, one.apps)
         case Accepted():
             if decision.rules is not None:
                 state.rules = decision.rules
@@ -165,7 +166,7 @@ def _set_domains(table: TableState, domains: Sequence[DomainMetadata]) -> None:
 def _winner(commit: Commit, change: TableChange) -> Winner:
     return Winner(
         version=change.version,
-        txn_id=commit.txn_id,
+        txn_id=commit.txn_of(change),
         is_blind_append=change.is_blind_append,
         changes_data=change.changes_data,
         changes_metadata=change.metadata is not None,

@@ -6,6 +6,8 @@ goes (-1: nobody listens).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from deltalakedb.actions import (
@@ -50,6 +52,13 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     """Live rows that end with this version: removed, or added again under the same identity."""
 
 
+class Part(NamedTuple):
+    """The files that one transaction of a fold adds to a version, which has them in the order of its parts."""
+
+    txn_id: str
+    adds: int
+
+
 class TableChange(Actions, frozen=True, kw_only=True):
     """One new version of one table."""
 
@@ -68,6 +77,8 @@ class TableChange(Actions, frozen=True, kw_only=True):
     """After the change, as are the next two."""
     live_bytes: int
     widths: Widths
+    parts: tuple[Part, ...] = ()
+    """Whose files these are, if the version comes out of a fold; else they are all the commit's one transaction's."""
 
     @property
     def metadata_version(self) -> int:
@@ -106,7 +117,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """A new commit of the lake: a transaction committed, in every table it changes."""
+    """A new commit of the lake: a transaction committed, or a fold of them, in every table it changes."""
 
     commit_seq: int
     time_ms: int
@@ -127,13 +138,30 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Of tables that are new in the directory, or change there."""
     outcome: Outcome
     outcome_partition: int
+    folded: tuple[Accepted, ...] = ()
+    """Further transactions that share the commit, in log order; what is said above is of the first one."""
+
+    @property
+    def transactions(self) -> tuple[Commit | Accepted, ...]:
+        """All that share it, in log order; itself stands for the first."""
+        return (self, *self.folded)
+
+    @property
+    def completed_at(self) -> int:
+        """Position of the record that completed it."""
+        return self.folded[-1].position if self.folded else self.position
+
+    def txn_of(self, change: TableChange) -> str:
+        """The first transaction that has a part in `change`, which is one of its own."""
+        return change.parts[0].txn_id if change.parts else self.txn_id
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """Decided in favour without a commit of its own: no table changes.
+    """Decided in favour without a commit of its own.
 
     It was a transaction that only read or whose wishes were all true already (its outcome names the newest commit),
-    one whose application version is committed already (its outcome is that of the first one), or a change of rules.
+    one whose application version is committed already (its outcome is that of the first one), or a change of rules:
+    no table changes. Or it shares the commit of a fold, which has its changes.
     """
 
     position: int

@@ -50,6 +50,11 @@ class Rules:
     """How long after its newest chunk an incomplete transaction is given up."""
     max_expired: int = 1_000
     """How many of them by one tick."""
+    fold_window_ms: int = 0
+    """Blind appends whose log times lie this close together share one commit; 0: each has its own."""
+    max_fold_transactions: int = 1_000
+    max_fold_bytes: int = 4 * 1024**2
+    """Of the records that are folded."""
     read_distance: int = 10_000
     """How many versions back a read version may lie that has to be checked against every winner since."""
     outcome_partitions: int = 8
@@ -81,10 +86,20 @@ class Rules:
     a constraint, an invariant, a default, a generated or an identity column, it is read-only all the same."""
 
 
-_RULES = {
-    1: Rules(number=1),
-    2: Rules(number=2, max_tables=100),
+RULES = {
+    found.number: found
+    for found in (
+        Rules(number=1),
+        Rules(number=2, max_tables=100),
+        Rules(number=3, fold_window_ms=20),
+        Rules(number=4, fold_window_ms=20, max_tables=100),
+        Rules(number=5, fold_window_ms=50),
+        Rules(number=6, fold_window_ms=50, max_tables=100),
+        Rules(number=7, fold_window_ms=200),
+        Rules(number=8, fold_window_ms=200, max_tables=100),
+    )
 }
+"""Every rule set of this release, by number."""
 
 
 def rules(number: int) -> Rules:
@@ -93,11 +108,11 @@ def rules(number: int) -> Rules:
     Raises `TxnLogHaltedError` (`UNKNOWN_RULE_SET`) if this release does not know it: to decide by other rules than the
     release that does would give another history.
     """
-    found = _RULES.get(number)
+    found = RULES.get(number)
     if found is None:
         raise TxnLogHaltedError(
             "UNKNOWN_RULE_SET",
-            f"the lake is under rule set {number}, and this release knows {', '.join(map(str, _RULES))}: "
+            f"the lake is under rule set {number}, and this release knows {', '.join(map(str, RULES))}: "
             "run the release that the rule set came with, or a newer one",
         )
     return found

@@ -17,6 +17,7 @@ from deltalakedb.codec import HEADER_COMMIT, HEADER_ERROR, HEADER_POSITION, HEAD
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
+from deltalakedb.folded import FOLDED, folded_text
 from deltalakedb_committer.deciding.commit_info import read_commit_info
 from deltalakedb_committer.deciding.decisions import (
     Accepted,
@@ -92,6 +93,9 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
     match decision:
         case Commit():
             _add_commit(batch, decision, [_add_change(batch, decision, change) for change in decision.changes])
+            for one in decision.transactions:
+                _tell(batch, one, lag_events=lag_events, decided_ms=decided_ms)
+            return
         case Imported():
             decided, imported = decision.decided, _add_chunk(batch, decision)
             if decided is None:
@@ -130,6 +134,12 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
             return
         case Answer():
             pass
+    _tell(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
+
+
+def _tell(
+    batch: Batch, decision: Commit | Accepted | Rejection | Answer, *, lag_events: int, decided_ms: int | None
+) -> None:
     if decision.outcome_partition >= 0:
         outcome = decision.outcome
         lag_ms = 0 if decided_ms is None else max(0, decided_ms - decision.event_time_ms)
@@ -153,20 +163,22 @@ def _add_commit(batch: Batch, commit: Commit, tables: Sequence[CommittedTable]) 
     inserts = batch.inserts
     for entry in commit.entries:
         _add_entry(batch, entry)
-    inserts["dl_commits"].append((commit.commit_seq, commit.position, commit.time_ms, as_json([commit.txn_id])))
-    _add_transaction(batch, commit, commit_seq=commit.commit_seq)
-    for app in commit.apps:
-        inserts["dl_app_transactions"].append((app.app_id, app.version, commit.txn_id))
+    txn_ids = tuple([one.txn_id for one in commit.transactions])
+    inserts["dl_commits"].append((commit.commit_seq, commit.completed_at, commit.time_ms, as_json(txn_ids)))
+    for one in commit.transactions:
+        _add_transaction(batch, one, commit_seq=commit.commit_seq)
+        for app in one.apps:
+            inserts["dl_app_transactions"].append((app.app_id, app.version, one.txn_id))
     event = CommitEvent(
         lake_id=commit.outcome.lake_id,
         commit_seq=commit.commit_seq,
-        position=commit.position,
+        position=commit.completed_at,
         time_ms=commit.time_ms,
-        txn_ids=(commit.txn_id,),
+        txn_ids=txn_ids,
         tables=tuple(tables),
     )
     headers = {HEADER_COMMIT: b"%d" % commit.commit_seq}
-    batch.outbox.append(OutboxRow(commit.position, 0, Stream.COMMITS.value, 0, headers, encode(event)))
+    batch.outbox.append(OutboxRow(commit.completed_at, 0, Stream.COMMITS.value, 0, headers, encode(event)))
 
 
 def _add_transaction(batch: Batch, decision: Commit | Accepted | Rejection, *, commit_seq: int | None) -> None:
@@ -200,7 +212,7 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
             version,
             commit.commit_seq,
             commit.time_ms,
-            commit.txn_id,
+            commit.txn_of(change),
             change.operation,
             as_json(change.operation_parameters),
             as_json(change.operation_metrics),
@@ -209,7 +221,7 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
             change.is_blind_append,
             commit.user_metadata,
             commit.engine_info,
-            f'{{"commit_seq":"{commit.commit_seq}"}}',
+            _tags(commit, change),
             None,
             RENDER_VERSION,
             change.changes_data,
@@ -244,6 +256,12 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
         removed_files=len(change.removes),
         removed_bytes=removed_bytes,
     )
+
+
+def _tags(commit: Commit, change: TableChange) -> str:
+    if len(change.parts) < 2:
+        return f'{{"commit_seq":"{commit.commit_seq}"}}'
+    return as_json({"commit_seq": str(commit.commit_seq), FOLDED: folded_text(change.parts)})
 
 
 ORIGINS = {"COMMIT": "IMPORTED", "BASELINE": "BASELINE", "HISTORY": "HISTORY", "ADOPTION": "ADOPTED"}

@@ -1,0 +1,176 @@
+"""Folds in the log and in every store: whole or not at all, whoever decides them and however they are read."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deltalakedb.codec import encode, encode_chunk
+from deltalakedb.database import Database, StoreAddress, open_database
+from deltalakedb.errors import TxnLogFencedError
+from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream, open_event_log
+from deltalakedb.events import SetRules, StagedTransaction, Tick
+from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.replay import replay
+from deltalakedb_committer.step import Committer
+from deltalakedb_committer.storing.store import SqlCommitStore
+from tests.history import Historian
+from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, control, staged
+from tests.stores import address, database
+from tests.works import append, relaxed
+
+__all__ = ["address", "database"]
+
+WIDE = 7
+"""The rule set with a window of 200 ms."""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
+    log.create()
+    yield log
+    log.close()
+
+
+def publish(log: EventLog, *events: StagedEvent) -> None:
+    """In one go, so that their times lie close together."""
+    log.append(Stream.STAGED, [Message(_bytes(event)) for event in events]).result()
+
+
+def _bytes(event: StagedEvent) -> bytes:
+    assert not isinstance(event, Undecodable)
+    return encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
+
+
+def made(database: Database, log: EventLog) -> SqlCommitStore:
+    store = SqlCommitStore(database)
+    store.init_lake(
+        lake_id=LAKE_ID,
+        root=ROOT,
+        log_address=log.address,
+        stream_identity=log.identity(Stream.STAGED),
+        position=0,
+        fence=True,
+        created_ms=START_MS,
+    )
+    return store
+
+
+def commit_all(store: SqlCommitStore, log: EventLog, limit: int) -> None:
+    with Committer(store, log, holder="test") as committer:
+        while committer.step(limit, 0.0):
+            pass
+
+
+def sizes(database: Database) -> list[int]:
+    """How many transactions each commit has."""
+    return [len(json.loads(ids)) for (ids,) in database.query("SELECT txn_ids FROM dl_commits ORDER BY commit_seq")]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_replay_finds_the_same_folds(database: Database, log: EventLog, tmp_path: Path, seed: int) -> None:
+    """Whatever the batches were and whenever the log was idle, also from the middle of the log on."""
+    chance = random.Random(seed)
+    historian = Historian(ModelLake(), chance, folds=True)
+    publish(log, control(SetRules(rule_set=WIDE)))
+    store = made(database, log)
+    with closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "again.db")), create=True)) as again:
+        found = []
+        for _ in range(3):
+            for _ in range(8):
+                events = historian.events()
+                publish(log, *events)
+                historian._lake.run(events)
+            commit_all(store, log, chance.randint(1, 9))
+            found.append(replay(database, log, again))
+
+    assert [one.equal for one in found] == [True] * 3
+    assert store.cursor().position == log.end(Stream.STAGED)
+    assert max(sizes(database)) > 2
+
+
+def test_an_idle_log_gets_a_tick(database: Database, log: EventLog) -> None:
+    """One step decides all there is: the end of a fold is on the log for every replay to see."""
+    publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()), *[staged(append(str(n))) for n in range(3)])
+    store = made(database, log)
+
+    commit_all(store, log, 100)
+
+    assert sizes(database) == [1, 3]
+    assert (store.cursor().position, log.end(Stream.STAGED)) == (6, 6)
+
+
+def test_an_idle_log_is_waited_for_as_long_as_the_window(database: Database, log: EventLog) -> None:
+    """By a committer that serves others: what comes within the window is of the fold, and no tick is there before."""
+    publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()), staged(append("a")))
+    store = made(database, log)
+    with Committer(store, log, holder="test", gather_seconds=0.001) as committer:
+        while committer.cursor.position < 4:
+            committer.step(100, 1.0)
+    with closing(log.reader(Stream.STAGED, 2)) as reader:
+        first, tick = reader.read(10, 1.0)
+
+    assert sizes(database) == [1, 1]
+    assert tick.time_ms - first.time_ms >= 200
+
+
+def test_half_a_fold_is_never_written(database: Database, log: EventLog, tmp_path: Path) -> None:
+    """Another committer takes over while the first has read a part: it begins where the fold does, and only it writes."""
+    appends = [staged(append(str(n))) for n in range(4)]
+    publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()), *appends, control(Tick()))
+    store = made(database, log)
+    cut_off: Any = _CutOff(log, 4)
+    with Committer(store, cut_off, holder="first") as first:
+        while first.step(100, 0.0):
+            pass
+        assert (first.cursor.position, sizes(database)) == (2, [1])
+        cut_off.before = 100
+        with Committer(store, log, holder="second") as second:
+            second.step(100, 0.0)
+        with pytest.raises(TxnLogFencedError):
+            first.step(100, 0.0)
+
+    assert sizes(database) == [1, 4]
+    with closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "again.db")), create=True)) as again:
+        assert replay(database, log, again).equal
+
+
+class _CutOff:
+    """The log for a committer that reads only what lies before a position, and whose ticks get lost."""
+
+    def __init__(self, log: EventLog, before: int) -> None:
+        self._log = log
+        self.before = before
+
+    def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
+        return Future() if stream is Stream.STAGED else self._log.append(stream, messages)
+
+    def reader(self, stream: Stream, position: int) -> _CutOffReader:
+        return _CutOffReader(self, self._log.reader(stream, position), position)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+class _CutOffReader:
+    def __init__(self, log: _CutOff, reader: LogReader, position: int) -> None:
+        self._log = log
+        self._reader = reader
+        self._position = position
+
+    def read(self, limit: int, timeout: float) -> list[Record]:
+        left = min(limit, self._log.before - self._position)
+        records = self._reader.read(left, timeout) if left > 0 else []
+        self._position += len(records)
+        return records
+
+    def close(self) -> None:
+        self._reader.close()
