@@ -149,7 +149,7 @@ def _control(command: Cancel | Tick | SetRules | LakeAction) -> Control:
 
 
 SAMPLES: dict[str, Event] = {
-    "staged_transaction.v1": StagedTransaction(
+    "staged_transaction.v2": StagedTransaction(
         envelope=_ENVELOPE, content=_CONTENT, content_bytes=encode_content(_CONTENT)
     ),
     "imported_version.v1": ImportedVersion(

@@ -7,20 +7,29 @@ decision looks at. Statistics stay the text they were.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number of 64 bits."""
+Int = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""A number of 32 bits."""
 
-class DeletionVector(msgspec.Struct, frozen=True, kw_only=True):
+
+class JsonValue(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is JSON within an event: a field at its default is left out, and one that nobody knows is refused."""
+
+
+class DeletionVector(JsonValue, frozen=True, kw_only=True):
     """A deletion vector's descriptor. `offset` is absent for inline vectors."""
 
     storage_type: str
     path_or_inline_dv: str
-    offset: int | None = None
-    size_in_bytes: int
-    cardinality: int
-    max_row_index: int | None = None
+    offset: Int | None = None
+    size_in_bytes: Int
+    cardinality: Long
+    max_row_index: Long | None = None
 
     @property
     def unique_id(self) -> str:
@@ -29,13 +38,13 @@ class DeletionVector(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.storage_type}{self.path_or_inline_dv}{at}"
 
 
-class AddFile(msgspec.Struct, frozen=True, kw_only=True):
+class AddFile(JsonValue, frozen=True, kw_only=True):
     """`add`: a file becomes part of the table. `path` is percent-encoded and kept verbatim as the file's identity."""
 
     path: str
     partition_values: dict[str, str | None]
-    size: int
-    modification_time: int
+    size: Long
+    modification_time: Long
     data_change: bool = True
     stats: str | None = None
     deletion_vector: DeletionVector | None = None
@@ -47,16 +56,16 @@ class AddFile(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.deletion_vector is None else self.deletion_vector.unique_id
 
 
-class RemoveFile(msgspec.Struct, frozen=True, kw_only=True):
+class RemoveFile(JsonValue, frozen=True, kw_only=True):
     """`remove`: a file leaves the table. The committer sets `deletionTimestamp` and fills in what it knows of the file."""
 
     path: str
     data_change: bool = True
     deletion_vector: DeletionVector | None = None
-    deletion_timestamp: int | None = None
+    deletion_timestamp: Long | None = None
     extended_file_metadata: bool | None = None
     partition_values: dict[str, str | None] | None = None
-    size: int | None = None
+    size: Long | None = None
     rest: str | None = None
 
     @property
@@ -65,16 +74,16 @@ class RemoveFile(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.deletion_vector is None else self.deletion_vector.unique_id
 
 
-class CdcFile(msgspec.Struct, frozen=True, kw_only=True):
+class CdcFile(JsonValue, frozen=True, kw_only=True):
     """`cdc`: a change data file of this version. `dataChange` is always false for it."""
 
     path: str
     partition_values: dict[str, str | None]
-    size: int
+    size: Long
     rest: str | None = None
 
 
-class OtherAction(msgspec.Struct, frozen=True, kw_only=True):
+class OtherAction(JsonValue, frozen=True, kw_only=True):
     """Any other action (`metaData`, `protocol`, `txn`, `domainMetadata`, unknown ones) as its verbatim JSON object."""
 
     kind: str

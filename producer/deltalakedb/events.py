@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .actions import AddFile, CdcFile, OtherAction, RemoveFile
+from .actions import AddFile, CdcFile, JsonValue, Long, OtherAction, RemoveFile
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,21 +20,21 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     outcome_partition: int = -1
 
 
-class AppTransaction(msgspec.Struct, frozen=True):
+class AppTransaction(JsonValue, frozen=True):
     """An application's own transaction number, as in Delta's `txn` action."""
 
     app_id: str
-    version: int
+    version: Long
 
 
-class Literal(msgspec.Struct, frozen=True):
+class Literal(JsonValue, frozen=True):
     """A typed value: a Delta primitive type, and the value as Delta writes it in `partitionValues` (None: NULL)."""
 
     type: str
     text: str | None
 
 
-class Term(msgspec.Struct, frozen=True):
+class Term(JsonValue, frozen=True):
     """One term of a postfix predicate: a comparison of a column with literals, or a connective of what came before."""
 
     op: str
@@ -42,13 +42,13 @@ class Term(msgspec.Struct, frozen=True):
     literals: tuple[Literal, ...] = ()
 
 
-class Predicate(msgspec.Struct, frozen=True):
+class Predicate(JsonValue, frozen=True):
     """A condition in postfix order."""
 
     terms: tuple[Term, ...]
 
 
-class ReadSet(msgspec.Struct, frozen=True, kw_only=True):
+class ReadSet(JsonValue, frozen=True, kw_only=True):
     """What a transaction read of one table at its read version."""
 
     whole_table: bool = False
@@ -57,25 +57,25 @@ class ReadSet(msgspec.Struct, frozen=True, kw_only=True):
     app_ids: tuple[str, ...] = ()
 
 
-class WrittenAgainst(msgspec.Struct, frozen=True):
+class WrittenAgainst(JsonValue, frozen=True):
     """The metadata and protocol that staged files were written for, by the versions that set them."""
 
-    metadata_version: int
-    protocol_version: int
+    metadata_version: Long
+    protocol_version: Long
 
 
-class CreateTable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class CreateTable(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: the table exists with this schema, partitioning, properties and location."""
 
     schema_string: str
     partition_columns: tuple[str, ...] = ()
-    properties: dict[str, str] = {}
+    properties: dict[str, str] = msgspec.field(default_factory=dict)
     location: str | None = None
     description: str | None = None
     if_absent: bool = True
 
 
-class AddColumn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class AddColumn(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: the struct at `parent` has this field (Delta schema JSON)."""
 
     parent: tuple[str, ...] = ()
@@ -83,47 +83,47 @@ class AddColumn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     after: str | None = None
 
 
-class RenameColumn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class RenameColumn(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: the column has this name."""
 
     column: tuple[str, ...]
     new_name: str
 
 
-class WidenColumn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class WidenColumn(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: the column has this wider type."""
 
     column: tuple[str, ...]
     new_type: str
 
 
-class DropColumn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class DropColumn(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: the column is gone."""
 
     column: tuple[str, ...]
 
 
-class SetProperties(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class SetProperties(JsonValue, frozen=True, kw_only=True, tag=True):
     """Intent: these table properties are set, those are not."""
 
-    set: dict[str, str] = {}
+    set: dict[str, str] = msgspec.field(default_factory=dict)
     unset: tuple[str, ...] = ()
 
 
 Intent = CreateTable | AddColumn | RenameColumn | WidenColumn | DropColumn | SetProperties
 
 
-class TableWork(msgspec.Struct, frozen=True, kw_only=True):
+class TableWork(JsonValue, frozen=True, kw_only=True):
     """What one transaction read of one table and does to it. One of `name` and `id` is given."""
 
     name: str | None = None
     id: str | None = None
-    read_version: int | None = None
+    read_version: Long | None = None
     read_set: ReadSet | None = None
     written_against: WrittenAgainst | None = None
     operation: str = "WRITE"
-    operation_parameters: dict[str, str] = {}
-    operation_metrics: dict[str, str] = {}
+    operation_parameters: dict[str, str] = msgspec.field(default_factory=dict)
+    operation_metrics: dict[str, str] = msgspec.field(default_factory=dict)
     intents: tuple[Intent, ...] = ()
     adds: tuple[AddFile, ...] = ()
     removes: tuple[RemoveFile, ...] = ()
@@ -141,7 +141,7 @@ class TableWork(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.intents or self.adds or self.removes or self.cdc or self.others)
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True):
+class Content(JsonValue, frozen=True, kw_only=True):
     """What is to be decided, without the question who asks."""
 
     tables: tuple[TableWork, ...]

@@ -598,7 +598,7 @@ class TestChunks:
         """Before anything is staged."""
         first, second = chunked([Content(tables=(append("a" * 200),)) for _ in range(2)])
         small = ModelLake(limits=rules_with(max_chunk_bytes=100))
-        tight = ModelLake(limits=rules_with(max_transaction_bytes=300))
+        tight = ModelLake(limits=rules_with(max_transaction_bytes=450))
 
         assert rejected(small.decide(first)).reason == Reason.LIMIT_EXCEEDED
         assert isinstance(tight.decide(first), Staged)
