@@ -15,6 +15,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, Range, VersionActions
+from deltalakedb.catalog.versions import query_ranges
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
 from deltalakedb.failpoints import Failpoint
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 SLICE_VERSIONS = 128
 """Versions of one table that a step publishes at most."""
-SPANS = 100
-"""Tables per statement that asks for sizes."""
 STEP_ACTIONS = 20_000
 """File actions that a step holds at most (but at least one version)."""
 PATIENCE_SECONDS = 1.0
@@ -294,12 +293,7 @@ def _sizes(db: Database, spans: Sequence[Range]) -> dict[tuple[int, int], int]:
         "SELECT v.table_no, v.version, v.added_files + v.removed_files FROM dl_table_versions v "
         "WHERE v.table_no = ? AND v.version BETWEEN ? AND ?"
     )
-    sizes: dict[tuple[int, int], int] = {}
-    for start in range(0, len(spans), SPANS):
-        some = spans[start : start + SPANS]
-        rows = db.query(" UNION ALL ".join([branch] * len(some)), [bound for span in some for bound in span])
-        sizes.update({(table_no, version): size for table_no, version, size in rows})
-    return sizes
+    return {(table_no, version): size for table_no, version, size in query_ranges(db, branch, spans)}
 
 
 def _mirrored(table: MirrorProgress) -> int:

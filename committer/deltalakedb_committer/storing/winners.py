@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from deltalakedb.catalog import records
 from deltalakedb.catalog.values import VersionRow
-from deltalakedb.catalog.versions import RANGES, Range, read_rows
-from deltalakedb.database import Database, Row
+from deltalakedb.catalog.versions import Range, query_ranges, read_rows
+from deltalakedb.database import Database
 from deltalakedb_committer.deciding.needs import TableNeeds
 from deltalakedb_committer.deciding.read_predicates import PartitionValues
 from deltalakedb_committer.deciding.state import TableState, Winner
@@ -75,9 +74,8 @@ def load_winners(database: Database, wanted: Sequence[tuple[TableState, TableNee
             for _, version, path in database.query(_REMOVED_PATHS, [number, first, last, sorted(gone[number])]):
                 removed_paths[number, version].add(path)
     domains: dict[_Key, set[str]] = defaultdict(set)
-    for number, version, domain in _by_range(
-        database, _DOMAINS, _ranges(row for row in rows if row.table_no in with_domains)
-    ):
+    describing = _ranges(row for row in rows if row.table_no in with_domains)
+    for number, version, domain in query_ranges(database, _DOMAINS, describing):
         domains[number, version].add(domain)
     for row in rows:
         key = (row.table_no, row.version)
@@ -117,14 +115,7 @@ def _partitions(
     """Distinct partition values by version, whichever branch they come from."""
     texts: dict[_Key, set[str | None]] = defaultdict(set)
     for branch in branches:
-        for number, version, text in _by_range(database, branch, ranges):
+        for number, version, text in query_ranges(database, branch, ranges):
             texts[number, version].add(text)
     parsed = {text: records.partition_values(text or "{}") for text in set().union(*texts.values())}
     return {key: [parsed[text] for text in found] for key, found in texts.items()}
-
-
-def _by_range(database: Database, branch: str, ranges: Sequence[Range]) -> Iterator[Row]:
-    for start in range(0, len(ranges), RANGES):
-        some = ranges[start : start + RANGES]
-        parameters: list[Any] = [bound for each in some for bound in each]
-        yield from database.query(" UNION ALL ".join([branch] * len(some)), parameters)

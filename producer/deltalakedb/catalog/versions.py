@@ -18,7 +18,7 @@ Range = tuple[int, int, int]
 _Key = tuple[int, int]
 _A = TypeVar("_A")
 
-RANGES = 100
+_RANGES = 100
 """Ranges per statement: each is a branch of its own, which no planner can take for a reason to read whole tables."""
 
 
@@ -68,17 +68,19 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
 
 def read_rows(database: Database, ranges: Sequence[Range]) -> list[VersionRow]:
     """The rows of the versions in `ranges` that are committed, by table and version."""
-    found: dict[_Key, VersionRow] = {}
     branch = (
         f"SELECT {columns(records.VERSION, 'v')} FROM dl_table_versions v "
         "WHERE v.table_no = ? AND v.version BETWEEN ? AND ?"
     )
-    for start in range(0, len(ranges), RANGES):
-        some = ranges[start : start + RANGES]
-        statement = " UNION ALL ".join([branch] * len(some))
-        for row in database.query(statement, [bound for each in some for bound in each]):
-            found[row[0], row[1]] = version_row(row)
+    found = {(row[0], row[1]): version_row(row) for row in query_ranges(database, branch, ranges)}
     return [found[key] for key in sorted(found)]
+
+
+def query_ranges(database: Database, branch: str, ranges: Sequence[Range]) -> Iterator[Row]:
+    """The rows that `branch`, a SELECT whose parameters are a table_no, a first and a last version, has for each range."""
+    for start in range(0, len(ranges), _RANGES):
+        some = ranges[start : start + _RANGES]
+        yield from database.query(" UNION ALL ".join([branch] * len(some)), [bound for each in some for bound in each])
 
 
 def version_row(row: Sequence[Any]) -> VersionRow:
