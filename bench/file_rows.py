@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from deltalakedb.database import StoreAddress
+from deltalakedb.database import StoreAddress, open_database
 from deltalakedb_committer.deciding.needs import Needs, TableNeeds
 from deltalakedb_committer.storing.columns import COLUMNS
 from deltalakedb_committer.storing.rows import Batch
@@ -40,7 +40,8 @@ class Rates(NamedTuple):
 
 def measured(address: StoreAddress) -> Rates:
     """Both rates in a new store at `address`."""
-    with closing(migrated(address)) as database:
+    migrated(address).close()
+    with closing(open_database(address, by_key=True)) as database:
         store = made(database)
         DirectCommitter(store).commit(create(TABLE, partition_by=("day",)))
         files = _files()
@@ -94,17 +95,18 @@ def _remove(store: SqlCommitStore, paths: list[str], version: int) -> float:
     cursor = store.cursor()
     state = load_state(store, cursor)
     needs = Needs(tables={(None, TABLE): TableNeeds(paths=set(paths))})
-    began = time.perf_counter()
-    store.load(needs, state)
-    table, removed_version = state.tables[1], INSERTED + version
+    removed_version = INSERTED + version
     batch = Batch()
-    batch.superseded = [(1, table.files[path, ""].version, table.files[path, ""].n, removed_version) for path in paths]
     for n, path in enumerate(paths):
         row: dict[str, Any] = {
             "table_no": 1, "version": removed_version, "n": n, "path": path, "dv_id": "", "data_change": True,
             "deletion_timestamp": 1_700_000_000_000,
         }  # fmt: skip
         batch.inserts["dl_remove_files"].append(tuple(map(row.get, _REMOVE)))
+    began = time.perf_counter()
+    store.load(needs, state)
+    files = state.tables[1].files
+    batch.superseded = [(1, files[path, ""].version, files[path, ""].n, removed_version) for path in paths]
     store.write(cursor, batch, _next(cursor))
     return time.perf_counter() - began
 

@@ -141,6 +141,45 @@ def test_upsert_from_rows(database: Database) -> None:
     assert database.query("SELECT name FROM things ORDER BY id") == [("name 0",), ("new",), ("more",)]
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_rows_move(database: Database, inside: bool) -> None:
+    """Rows are moved by their key, whole and with what is added to them; those that are not there are not counted."""
+    with database.transaction():
+        binary = "BYTEA" if database.dialect == "postgres" else "BLOB"
+        database.script(
+            f"CREATE TABLE old_things (name TEXT, id BIGINT PRIMARY KEY, flag BOOLEAN, data {binary}, since BIGINT)"
+        )
+    database.insert("things", COLUMNS, rows(100))
+
+    def move(ids: range, since: int) -> int:
+        given = [(n, since) for n in ids]
+        return database.move("things", "old_things", COLUMNS[:4], given, by=("id",), adding=("since",))
+
+    if inside:
+        with database.transaction():
+            moved = [move(range(90, 110), 7), move(range(90, 91), 8), move(range(5), 2**62)]
+    else:
+        moved = [move(range(90, 110), 7), move(range(90, 91), 8), move(range(5), 2**62)]
+    found = database.query("SELECT id, name, flag, data, since FROM old_things ORDER BY id")
+
+    assert moved == [10, 0, 5]
+    assert found == [(*row[:4], 2**62) for row in rows(5)] + [(*row[:4], 7) for row in rows(10, 90)]
+    assert database.query("SELECT min(id), max(id), count(*) FROM things") == [(5, 89, 85)]
+
+
+def test_rows_that_cannot_move_stay(database: Database) -> None:
+    """Where the other table refuses one of the rows, all of them stay."""
+    with database.transaction():
+        database.script("CREATE TABLE old_things (id BIGINT PRIMARY KEY, since BIGINT)")
+    database.insert("things", COLUMNS, rows(4))
+    database.insert("old_things", ("id", "since"), [(3, 0)])
+    with pytest.raises(TxnLogDatabaseError):
+        database.move("things", "old_things", ("id",), [(n, 1) for n in range(4)], by=("id",), adding=("since",))
+
+    assert count(database) == 4
+    assert database.query("SELECT id, since FROM old_things") == [(3, 0)]
+
+
 def test_a_key_that_is_free_again_can_be_used(database: Database, address: StoreAddress) -> None:
     """A row may take the key of one that went, in the same transaction or a later one, though a snapshot sees the old."""
     database.insert("things", COLUMNS, rows(40))

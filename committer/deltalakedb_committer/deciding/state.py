@@ -37,9 +37,11 @@ class Lake:
     fence: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveFile:
-    """A live row of `dl_live_files`, as far as a decision needs it. (version, n) is its primary key in the table."""
+class LiveFile(NamedTuple):
+    """A live row of `dl_live_files`, as far as a decision needs it. (version, n) is its primary key in the table.
+
+    A tuple, because a batch may name very many.
+    """
 
     version: int
     n: int

@@ -10,7 +10,7 @@ import msgspec
 from deltalakedb.catalog import records
 from deltalakedb.catalog.records import columns
 from deltalakedb.codec import decode_content
-from deltalakedb.database import Database
+from deltalakedb.database import Database, Row
 from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
 from deltalakedb_committer.deciding.needs import Needs, TableNeeds, add_content
@@ -25,6 +25,7 @@ from deltalakedb_committer.deciding.state import (
     UnderWay,
 )
 
+from .partitions import WITHOUT_PARTITIONS
 from .winners import load_winners
 
 _TABLE = (
@@ -36,16 +37,8 @@ _HEAD = (
     *("width1", "width2", "width3", "width4"),
 )
 _FILE = (
-    "table_no",
-    "path",
-    "canonical_path",
-    "dv_id",
-    "version",
-    "n",
-    "size",
-    "base_row_id",
-    "default_row_commit_version",
-    "tags",
+    *("table_no", "partition_no", "path", "canonical_path", "dv_id", "version", "n", "size", "base_row_id"),
+    *("default_row_commit_version", "tags"),
 )
 
 # The domains of each table by index probes alone: row tracking writes one into every version.
@@ -208,37 +201,41 @@ def _load_files(database: Database, wanted: Sequence[tuple[TableState, TableNeed
     canonical = [
         (table.table_no, path) for table, of_table in wanted for path in of_table.canonical_paths if _stored(path)
     ]
-    tables = {table.table_no: table for table, _ in wanted}
+    rows: list[Row] = []
     for column, keys in (("path", paths), ("canonical_path", canonical)):
-        if not keys:
-            continue
-        rows = database.query(
-            f"SELECT {columns(_FILE, 'f')}, p.partition_values FROM ROWS(?) AS k (table_no BIGINT, path TEXT) "
-            "CROSS JOIN dl_live_files f "
-            "LEFT JOIN dl_partitions p ON p.table_no = f.table_no AND p.partition_no = f.partition_no "
-            f"WHERE f.{column} = k.path AND f.table_no = k.table_no",
-            [keys],
+        if keys:
+            rows += database.query(
+                f"SELECT {columns(_FILE, 'f')} FROM ROWS(?) AS k (table_no BIGINT, path TEXT) CROSS JOIN dl_live_files f "
+                f"WHERE f.{column} = k.path AND f.table_no = k.table_no",
+                [keys],
+            )
+    # Not joined above: many files have few distinct values.
+    partitions = _partitions(database, {(row[0], row[1]) for row in rows})
+    tables = {table.table_no: table for table, _ in wanted}
+    for table_no, partition_no, path, canonical_path, dv_id, *row in rows:
+        table = tables[table_no]
+        version, n, size, row_id, commit_version, tags = row
+        table.files[path, dv_id] = LiveFile(
+            version, n, size, partitions[table_no, partition_no], row_id, commit_version, tags
         )
-        for table_no, path, spelled, dv_id, *row, partition in rows:
-            _add_file(tables[table_no], path, spelled, dv_id, row, partition)
+        table.vectors.setdefault(path, set()).add(dv_id)
+        if canonical_path is not None:
+            table.spellings.setdefault(canonical_path, set()).add(path)
 
 
-def _add_file(
-    table: TableState, path: str, canonical: str | None, dv_id: str, row: Sequence[Any], partition: str | None
-) -> None:
-    version, n, size, row_id, commit_version, tags = row
-    table.files[path, dv_id] = LiveFile(
-        version=version,
-        n=n,
-        size=size,
-        partition_values=records.partition_values(partition or "{}"),
-        base_row_id=row_id,
-        default_row_commit_version=commit_version,
-        tags=tags,
-    )
-    table.vectors.setdefault(path, set()).add(dv_id)
-    if canonical is not None:
-        table.spellings.setdefault(canonical, set()).add(path)
+def _partitions(database: Database, numbers: set[tuple[int, int]]) -> dict[tuple[int, int], dict[str, str | None]]:
+    """Partition values by table_no and partition_no."""
+    found: dict[tuple[int, int], dict[str, str | None]] = {key: {} for key in numbers}
+    numbered = [key for key in numbers if key[1] != WITHOUT_PARTITIONS]
+    if numbered:
+        rows = database.query(
+            "SELECT p.table_no, p.partition_no, p.partition_values "
+            "FROM ROWS(?) AS k (table_no BIGINT, partition_no BIGINT) CROSS JOIN dl_partitions p "
+            "WHERE p.table_no = k.table_no AND p.partition_no = k.partition_no",
+            [numbered],
+        )
+        found.update({(table_no, number): records.partition_values(text) for table_no, number, text in rows})
+    return found
 
 
 def _load_past_metadata(database: Database, wanted: Sequence[tuple[TableState, TableNeeds]]) -> None:

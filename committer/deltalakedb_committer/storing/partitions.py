@@ -13,7 +13,9 @@ from .columns import COLUMNS, PARTITION_TEXT
 CACHED = 100_000
 """Numbers that are remembered between batches, over all tables."""
 NO_COLUMNS = "{}"
-"""Partition values of a table without partition columns: number 0, which has no entry."""
+"""Partition values of a table without partition columns."""
+WITHOUT_PARTITIONS = 0
+"""Their number, which has no entry."""
 
 _Key = tuple[int, str]
 _PLACE = COLUMNS["dl_live_files"].index(PARTITION_TEXT)
@@ -40,7 +42,9 @@ class Partitions:
                 number = self._highest[table_no] = self._highest[table_no] + 1
                 known[table_no, text] = self._numbers[table_no, text] = number
                 new.append((table_no, number, text))
-        numbered = [(*row[:_PLACE], known.get((row[0], row[_PLACE]), 0), *row[_PLACE + 1 :]) for row in files]
+        numbered = [
+            (*row[:_PLACE], known.get((row[0], row[_PLACE]), WITHOUT_PARTITIONS), *row[_PLACE + 1 :]) for row in files
+        ]
         while len(self._numbers) > self._limit:
             self._numbers.popitem(last=False)
         return numbered, new

@@ -95,15 +95,6 @@ _KEPT = _TABLES.index("state")
 _CHANGE_TABLE = f"UPDATE dl_tables SET {', '.join(f'{name} = ?' for name in _TABLES[_KEPT:])} WHERE table_no = ?"
 _WRITE_HEADS = _upsert("dl_table_heads", _HEADS)
 _WRITE_TARGETS = _upsert("dl_mirror_targets", _TARGETS)
-_ENDED = "ROWS(?) AS k (table_no BIGINT, version BIGINT, n BIGINT, removed_version BIGINT)"
-_COPY_ENDED = (
-    f"INSERT INTO dl_past_files ({', '.join(_FILE_COLUMNS)}, removed_version) "
-    f"SELECT {columns(_FILE_COLUMNS, 'f')}, k.removed_version FROM {_ENDED} CROSS JOIN dl_live_files f "
-    "WHERE f.table_no = k.table_no AND f.version = k.version AND f.n = k.n"
-)
-_DELETE_ENDED = (
-    f"DELETE FROM dl_live_files WHERE (table_no, version, n) IN (SELECT k.table_no, k.version, k.n FROM {_ENDED})"
-)
 
 
 class SqlCommitStore:
@@ -310,8 +301,11 @@ class SqlCommitStore:
             under_way = [row for row in batch.imports.values() if row is not None]
             self._database.insert("dl_imports", COLUMNS["dl_imports"], under_way)
         if batch.superseded:
-            self._database.submit(_COPY_ENDED, [batch.superseded])
-            ended = self._database.execute(_DELETE_ENDED, [batch.superseded])
+            ended = self._database.move(
+                *("dl_live_files", "dl_past_files", _FILE_COLUMNS, sorted(batch.superseded)),
+                by=("table_no", "version", "n"),
+                adding=("removed_version",),
+            )
             if ended != len(batch.superseded):
                 raise TxnLogHaltedError(
                     "LIVE_FILE_MISSING",

@@ -25,6 +25,7 @@ from deltalakedb.errors import (
     TxnLogStoreInUseError,
 )
 
+from .moving import copy_and_delete
 from .port import Row
 from .subset import LIST, VALUE, Columns, Statement, translated
 
@@ -189,6 +190,22 @@ class DuckdbDatabase:
                 self._connection.register(_ROWS, pa.Table.from_arrays(arrays, schema=schema))
                 self._connection.execute(f"{into} SELECT * FROM {_ROWS}")
                 self._connection.unregister(_ROWS)
+
+    def move(
+        self,
+        source: str,
+        target: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[int]],
+        *,
+        by: Sequence[str],
+        adding: Sequence[str],
+    ) -> int:
+        """Copy rows, then delete them. Raises `TxnLogDatabaseError`."""
+        if not self._in_block:
+            with self.transaction():
+                return self.move(source, target, columns, rows, by=by, adding=adding)
+        return copy_and_delete(self, source, target, columns, rows, by=by, adding=adding)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -75,6 +75,23 @@ class Database(Protocol):
         """`submit` new rows by the engine's fastest way for their number (COPY, pipelined inserts, appender)."""
         ...
 
+    def move(
+        self,
+        source: str,
+        target: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[int]],
+        *,
+        by: Sequence[str],
+        adding: Sequence[str],
+    ) -> int:
+        """Move rows to a table that has the same `columns`, and those of `adding` besides; how many were there to move.
+
+        `rows` are integers: for each row that moves its values of `by`, a unique key, then those of `adding`. Many are
+        moved faster in the order of the key.
+        """
+        ...
+
     def transaction(self) -> AbstractContextManager[None]:
         """A read-write transaction: commits when the block ends, rolls back when it raises. Not nested."""
         ...

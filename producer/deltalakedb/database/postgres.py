@@ -19,6 +19,7 @@ from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogConfigError, TxnL
 from .address import StoreAddress
 from .ahead import ahead
 from .arrow import batches_of
+from .moving import given, matching, selected
 from .port import Row
 from .subset import LIST, VALUE, Columns, Statement, translated
 
@@ -162,6 +163,24 @@ class PostgresDatabase:
                 out.set_types(types)
                 for row in rows:
                     out.write_row(row)
+
+    def move(
+        self,
+        source: str,
+        target: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[int]],
+        *,
+        by: Sequence[str],
+        adding: Sequence[str],
+    ) -> int:
+        """Delete rows and insert them in one statement, so that each is looked for once. Raises `TxnLogDatabaseError`."""
+        return self.execute(
+            f"WITH gone AS (DELETE FROM {source} f USING {given(by, adding)} WHERE {matching(by)} "
+            f"RETURNING {selected(columns, adding)}) "
+            f"INSERT INTO {target} ({', '.join([*columns, *adding])}) SELECT * FROM gone",
+            [rows],
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

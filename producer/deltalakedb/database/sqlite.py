@@ -16,6 +16,7 @@ from urllib.parse import quote
 from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogConfigError, TxnLogDatabaseError
 
 from .arrow import batches_of
+from .moving import copy_and_delete
 from .port import Row
 from .subset import VALUE, Columns, Statement, translated
 
@@ -117,6 +118,22 @@ class SqliteDatabase:
         """Insert rows. Raises `TxnLogDatabaseError`."""
         places = ", ".join("?" * len(columns))
         self.execute_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+
+    def move(
+        self,
+        source: str,
+        target: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[int]],
+        *,
+        by: Sequence[str],
+        adding: Sequence[str],
+    ) -> int:
+        """Copy rows, then delete them. Raises `TxnLogDatabaseError`."""
+        if not self._in_block:
+            with self.transaction():
+                return self.move(source, target, columns, rows, by=by, adding=adding)
+        return copy_and_delete(self, source, target, columns, rows, by=by, adding=adding)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
