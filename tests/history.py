@@ -67,6 +67,10 @@ class Historian:
             self._late.append(found.pop())
         return found
 
+    def follow(self, event: StagedEvent) -> None:
+        """Have the lake in memory decide what was made, so that what comes next is made from that."""
+        self._lake.decide(event)
+
     def _next(self) -> list[StagedEvent]:
         roll = self._chance.random()
         if roll < 0.12 and self._sent:

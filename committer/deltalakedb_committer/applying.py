@@ -15,6 +15,7 @@ from deltalakedb.codec import decode
 from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
 from deltalakedb.eventlog import Record
 from deltalakedb.events import Control, ImportedVersion, StagedTransaction
+from deltalakedb.failpoints import Failpoint
 
 from .deciding.decide import advance, decide, isolated
 from .deciding.decisions import Decision
@@ -27,6 +28,10 @@ from .storing.rows import Batch, add_decision
 from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
+
+_LOADED = Failpoint("committer.loaded")
+_DECIDED = Failpoint("committer.decided")
+_WRITTEN = Failpoint("committer.written")
 
 
 def event_of(record: Record) -> StagedEvent:
@@ -90,6 +95,7 @@ class Applier:
             for _, event in unit:
                 add_needs(needs, event)
         self._store.load(needs, self._state)
+        _LOADED.reached()
         batch = Batch()
         for unit in units:
             for decision in self._decide_unit(unit):
@@ -98,6 +104,7 @@ class Applier:
                 advance(self._state, decision)
                 add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
         self._state.forget()
+        _DECIDED.reached()
         if before_write is not None:
             before_write(batch)
         self._write(units[-1][-1][0], batch, published_position)
@@ -132,6 +139,7 @@ class Applier:
             published_position=max(self._cursor.published_position, published_position),
         )
         self._store.write(self._cursor, batch, cursor)
+        _WRITTEN.reached()
         self._cursor = cursor
 
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from deltalakedb.errors import TxnLogError
 from deltalakedb.eventlog import EventLog, Stream
+from deltalakedb.failpoints import Failpoint
 
 from .storing.store import SqlCommitStore
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 HANG_SECONDS = 120.0
 """A loop that shows no progress for so long gives no more signs of life: longer than any write should take."""
+
+_RELEASED = Failpoint("committer.released")
 
 
 class Leadership(Protocol):
@@ -104,7 +107,8 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though the log grew.
+        """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though there is work to do: the
+        log grew, or what was decided last may not have been told.
 
         A log that ends before the leader's position is no reason to wait either: whoever takes over says what is wrong.
         """
@@ -118,8 +122,11 @@ class Heartbeat:
                 now = store.observe()
                 if (now.epoch, now.position, now.beat) != (seen.epoch, seen.position, seen.beat) or now.released:
                     seen, since = now, time.monotonic()
-                elif time.monotonic() - since >= self._takeover_after and self._log.end(Stream.STAGED) != now.position:
+                elif time.monotonic() - since >= self._takeover_after and (
+                    now.untold or self._log.end(Stream.STAGED) != now.position
+                ):
                     logger.warning("the committer of epoch %s stands still; taking over", now.epoch)
+                    store.end_writer()
                     break
             return not stop.is_set()
         finally:
@@ -149,6 +156,7 @@ class Heartbeat:
                 store = self._open_store()
                 try:
                     store.release(self._epoch)
+                    _RELEASED.reached()
                 finally:
                     store.close()
             except TxnLogError:

@@ -16,6 +16,7 @@ from deltalakedb.codec import encode
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
 from deltalakedb.events import Control, StagedTransaction, Tick
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import new_txn_id
 
 from .applying import Applier, event_of
@@ -43,6 +44,13 @@ CLOSING_SECONDS = 1.0
 PACE_MS = 1_000
 """How far T may run ahead of our clock before the loop waits instead of writing."""
 
+_TAKEN_OVER = Failpoint("committer.taken-over")
+_LOG_VERIFIED = Failpoint("committer.log-verified")
+_TOLD_AGAIN = Failpoint("committer.told-again")
+_TICKED = Failpoint("committer.ticked")
+_READ = Failpoint("committer.read")
+_TOLD = Failpoint("committer.told")
+
 
 class Committer:
     """The one writer of a lake, from taking over until it is fenced, fails or is closed. Used by one thread.
@@ -67,6 +75,7 @@ class Committer:
         self._holder = holder
         self._ticked = 0.0
         self._applier = Applier(store, store.take_over(holder))
+        _TAKEN_OVER.reached()
         self._outbox = Outbox(log)
         self._batching = Batching(self._event)
         self._closing: tuple[Fold, Future[list[int]]] | None = None
@@ -77,11 +86,13 @@ class Committer:
         self._end_asked = 0.0
         try:
             self._verify_log(cursor)
+            _LOG_VERIFIED.reached()
             self._told = ToldCommits.after(log, cursor.commit_seq)
         except TxnLogHaltedError:
             store.release(cursor.epoch)  # or the next one would stand by for this one, and say nothing
             raise
         self._outbox.publish(store.outbox(), cursor.position)
+        _TOLD_AGAIN.reached()
         self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)
         logger.info(
             "took over the lake at position %s, commit %s",
@@ -107,6 +118,7 @@ class Committer:
         if not units:
             self._outbox.published_position()
             return 0
+        _READ.reached()
         batch = self._applier.apply(
             units,
             published_position=self._outbox.published_position(),
@@ -116,6 +128,7 @@ class Committer:
             before_write=None if self._told is None else self._compare,
         )
         self._outbox.publish(batch.outbox, self.cursor.position)
+        _TOLD.reached()
         return sum(map(len, units))
 
     def __enter__(self) -> Self:
@@ -208,7 +221,9 @@ class Committer:
 
     def _append_tick(self) -> Future[list[int]]:
         tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())
-        return self._log.append(Stream.STAGED, [Message(encode(tick))])
+        appended = self._log.append(Stream.STAGED, [Message(encode(tick))])
+        _TICKED.reached()
+        return appended
 
     def _compare(self, batch: Batch) -> None:
         if self._told is not None and not self._told.check(batch.outbox):

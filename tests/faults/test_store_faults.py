@@ -146,8 +146,10 @@ def test_an_idle_connection_that_broke_is_noticed(direct: StoreAddress, proxy: T
     assert not second.alive
 
 
-def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAddress) -> None:
-    """One that stands still in the middle of its write holds nobody up once its session is ended, and writes nothing."""
+@pytest.mark.parametrize("written", [False, True])
+def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAddress, written: bool) -> None:
+    """One that stands still in the middle of its write, also with statements under way, holds no takeover up, and writes
+    nothing."""
     before = stored(direct)
     batch, cursor, _ = committer.prepare([staged(transaction(n)) for n in range(30)])
     held, go_on = threading.Event(), threading.Event()
@@ -155,9 +157,12 @@ def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAdd
     write = committer.store._write
 
     def stall(batch: object) -> None:
+        if written:
+            write(batch)  # type: ignore[arg-type]
         held.set()
         go_on.wait(60)
-        write(batch)  # type: ignore[arg-type]
+        if not written:
+            write(batch)  # type: ignore[arg-type]
 
     committer.store._write = stall  # type: ignore[method-assign]
 
@@ -171,8 +176,9 @@ def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAdd
     zombie.start()
     assert held.wait(30)
     with closing(open_database(direct)) as database:
-        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
-        taken = SqlCommitStore(database).take_over("new")
+        heir = SqlCommitStore(database)
+        heir.end_writer()
+        taken = heir.take_over("new")
         go_on.set()
         zombie.join(30)
         after = SqlCommitStore(database).cursor()

@@ -1,21 +1,13 @@
-"""A mirror in a process that is ended at any point: forked, in milliseconds, from one that has everything loaded.
-
-`python -m tests.mirror.mortal` is that process: it reads one line of JSON for each mirror, forks it and prints its id;
-given an id it waits for the end of that one and prints how it ended.
-"""
+"""A mirror in a process that is ended at any point."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import pandas as _pandas  # noqa: F401 - pyarrow imports it at first use
 
@@ -27,6 +19,7 @@ from deltalakedb.objectstore import open_object_store
 from deltalakedb_mirror_worker import checkpoint as _checkpoint  # noqa: F401 - loaded before anybody forks
 from deltalakedb_mirror_worker import cleanup, portions, step, upkeep, wide
 from deltalakedb_mirror_worker.reconcile import Reconciler
+from tests.mortuary import serve
 
 WIDE = 3
 """A version with more files than this is wide."""
@@ -50,80 +43,8 @@ class Work:
     """Whether it goes on when nothing is left to do."""
 
 
-class Mortuary:
-    """The process that forks mirrors."""
-
-    def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.mirror.mortal"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def places(self) -> list[str]:
-        """Every failpoint that such a mirror has."""
-        return self._ask("places").split()
-
-    def start(self, work: Work) -> int:
-        """Start a mirror; its process id."""
-        return int(self._ask(json.dumps(asdict(work))))
-
-    def wait(self, pid: int) -> int:
-        """How the mirror ended: its exit code, or minus the signal."""
-        return int(self._ask(str(pid)))
-
-    def kill(self, pid: int) -> int:
-        """End a mirror, if it has not ended; how it did."""
-        os.kill(pid, signal.SIGKILL)
-        return self.wait(pid)
-
-    def run(self, work: Work) -> int:
-        """A mirror from its start to its end; how it ended."""
-        return self.wait(self.start(work))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Its input ends, and so does it.
-        with self._server:
-            pass
-
-    def _ask(self, line: str) -> str:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(line + "\n")
-        self._server.stdin.flush()
-        answer = self._server.stdout.readline()
-        assert answer, "the process that forks mirrors ended"
-        return answer.strip()
-
-
-def _serve() -> None:
-    for line in sys.stdin:
-        if line.strip() == "places":
-            _answer(" ".join(sorted(failpoints.places())))
-        elif line.strip().isdecimal():
-            _, status = os.waitpid(int(line), 0)
-            _answer(str(os.waitstatus_to_exitcode(status)))
-        elif pid := os.fork():
-            _answer(str(pid))
-        else:
-            code = 1
-            try:
-                _mirror(Work(**json.loads(line)))
-                code = 0
-            finally:
-                # Nothing of the parent's is flushed or closed here.
-                os._exit(code)
-
-
-def _answer(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _mirror(work: Work) -> None:
+def _mirror(given: dict[str, Any]) -> int:
+    work = Work(**given)
     for module in (step, portions, wide):
         module.WIDE_ACTIONS = WIDE  # type: ignore[attr-defined]
     upkeep.QUIET_SECONDS = upkeep.WATERMARK_SECONDS = 0.0
@@ -160,6 +81,7 @@ def _mirror(work: Work) -> None:
                 done = True
         except TxnLogError:
             time.sleep(0.01)
+    return 0
 
 
 def _clean_up(pool: Pool, mirror: step.Mirror) -> None:
@@ -172,4 +94,4 @@ def _clean_up(pool: Pool, mirror: step.Mirror) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_mirror)

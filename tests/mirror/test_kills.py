@@ -15,14 +15,15 @@ from deltalakedb.database import StoreAddress, open_database
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import open_object_store
 from tests.lakes import FilledLake, add, append, local_path, local_root
-from tests.mirror.mortal import Mortuary, Work
+from tests.mirror.mortal import Work
 from tests.mirror.wholeness import TABLES, Commits, check_done, check_readable, commits, fill_all_kinds
+from tests.mortuary import Mortuary
 
 
 @pytest.fixture(scope="module")
 def mortuary() -> Iterator[Mortuary]:
     """Forks mirrors."""
-    with Mortuary() as mortuary:
+    with Mortuary("tests.mirror.mortal") as mortuary:
         yield mortuary
 
 

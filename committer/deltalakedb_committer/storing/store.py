@@ -16,6 +16,7 @@ from deltalakedb.catalog.records import columns
 from deltalakedb.database import Database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
+from deltalakedb.failpoints import Failpoint
 from deltalakedb_committer.deciding.needs import Needs
 from deltalakedb_committer.deciding.state import Lake, State, Target
 
@@ -28,6 +29,9 @@ from .rows import Batch, OutboxRow
 IN_PLACE = "in-place"
 """The mirror target that every lake has: the tables' own locations."""
 FIRST_RULE_SET = 1
+
+_MOVED = Failpoint("committer.position-moved")
+_INSERTED = Failpoint("committer.rows-inserted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,8 @@ class Observation(NamedTuple):
     beat: int
     released: bool
     """The last one that led has stopped, and said so."""
+    untold: bool
+    """Something it decided may not have been told yet."""
 
 
 _CURSOR = tuple(Cursor.__dataclass_fields__)
@@ -95,6 +101,15 @@ _KEPT = _TABLES.index("state")
 _CHANGE_TABLE = f"UPDATE dl_tables SET {', '.join(f'{name} = ?' for name in _TABLES[_KEPT:])} WHERE table_no = ?"
 _WRITE_HEADS = _upsert("dl_table_heads", _HEADS)
 _WRITE_TARGETS = _upsert("dl_mirror_targets", _TARGETS)
+
+
+# A writer that stands still in the middle of its write holds the row that a takeover needs, and while its statements
+# go through a pipeline no limit of the server's ends it. Its session is one of our own role, or it is left alone.
+_END_WRITER = (
+    "SELECT pg_terminate_backend(a.pid) FROM dl_committer_position p "
+    "JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = p.xmax AND l.granted "
+    "JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user WHERE p.lake_id = ?"
+)
 
 
 class SqlCommitStore:
@@ -209,6 +224,11 @@ class SqlCommitStore:
             )
         return cursor
 
+    def end_writer(self) -> None:
+        """End a write that is under way, of a committer that stands still: a takeover would wait for it."""
+        if self._database.dialect == "postgres":
+            self._database.query(_END_WRITER, [self.lake().lake_id])
+
     def heartbeat(self, epoch: int) -> None:
         """Give a sign of life. Raises `TxnLogFencedError` if `epoch` is not the newest any more."""
         self._own_row("beat = beat + 1", epoch)
@@ -220,7 +240,8 @@ class SqlCommitStore:
     def observe(self) -> Observation:
         """What a standby watches."""
         rows = self._database.query(
-            "SELECT p.epoch, p.position, h.beat, h.released FROM dl_committer_position p "
+            "SELECT p.epoch, p.position, h.beat, h.released, EXISTS (SELECT 1 FROM dl_outbox) "
+            "FROM dl_committer_position p "
             "JOIN dl_committer_heartbeat h ON h.lake_id = p.lake_id WHERE p.lake_id = ?",
             [self.lake().lake_id],
         )
@@ -245,12 +266,14 @@ class SqlCommitStore:
         try:
             with self._database.transaction():
                 self._move(cursor, new)
+                _MOVED.reached()
                 self._write(batch)
                 # From the old mark on: what lies below it is gone, and its dead index entries need not be walked over.
                 self._database.submit(
                     "DELETE FROM dl_outbox WHERE position >= ? AND position < ?",
                     [cursor.published_position, new.published_position],
                 )
+                _INSERTED.reached()
         except BaseException:
             self._partitions = Partitions()
             raise

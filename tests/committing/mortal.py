@@ -1,0 +1,77 @@
+"""A committer in a process that is ended, stopped or failed at any point."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import structlog as _structlog  # noqa: F401 - loaded before anybody forks
+import typer
+
+from deltalakedb import failpoints
+from deltalakedb.database import postgres as _postgres  # noqa: F401
+from deltalakedb.errors import TxnLogDatabaseError
+from deltalakedb.eventlog import kafka as _kafka  # noqa: F401
+from deltalakedb_committer import commands
+from deltalakedb_committer import lakes as _lakes  # noqa: F401
+from deltalakedb_committer.applying import Applier
+from tests.mortuary import serve
+
+TAKEOVER_AFTER = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A committer as a service; it serves until SIGTERM, or until what is planned for it happens."""
+
+    store: str
+    """URI of the store."""
+    log: str
+    """Where its output goes: path of a file."""
+    at: str | None = None
+    """The failpoint at which something happens to it; None: nothing does."""
+    act: str = "kill"
+    """What happens: it is killed, stopped, or an error that passes is raised, once."""
+    passes: int = 0
+    """How often it passes there before."""
+
+
+def _committer(given: dict[str, Any]) -> int:
+    work = Work(**given)
+    out = os.open(work.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(out, descriptor)
+    if work.at is not None:
+        _arm(work.at, work.act, work.passes)
+    if work.at == "committer.ticked":
+        # Ticks come early. What they do is for the log's time to say: nothing.
+        expires_ms: Any = Applier.__dict__["expires_ms"]
+        Applier.expires_ms = property(lambda applier: expires_ms.fget(applier) and 0)  # type: ignore[method-assign, assignment]
+    try:
+        commands.run(store=[work.store], takeover_after=TAKEOVER_AFTER)
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
+def _arm(place: str, act: str, passes: int) -> None:
+    left = [passes]
+
+    def happen() -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            return
+        failpoints.disarm()
+        if act == "error":
+            raise TxnLogDatabaseError(f"failed at {place}", transient=True)
+        # To this thread, which then does nothing more; to the process, another thread might take it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if act == "kill" else signal.SIGSTOP)
+
+    failpoints.arm(place, happen)
+
+
+if __name__ == "__main__":
+    serve(_committer)

@@ -1,0 +1,185 @@
+"""A lake on Kafka and Postgres that committers of a `Mortuary` serve, and the events that tests put on its log."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from deltalakedb.codec import encode, encode_chunk
+from deltalakedb.codec import headers as headers_of
+from deltalakedb.database import Database, open_database
+from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
+from deltalakedb.events import StagedTransaction
+from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.storing.store import SqlCommitStore
+from tests.committing.invariants import WATCH, check_everything
+from tests.committing.mortal import Work
+from tests.history import Historian
+from tests.model_lake import LAKE_ID, ROOT, ModelLake, chunked, staged, txn
+from tests.mortuary import Mortuary
+from tests.stores import migrated, postgres_address
+from tests.works import append, relaxed
+
+PATIENCE = 120.0
+"""Seconds that a lake may take to decide what is there: servers come back, sessions run out, the machine is busy."""
+
+
+class ServedLake:
+    """The lake, with connections of the test's own that no fault meets but those of the servers."""
+
+    def __init__(self, mortuary: Mortuary, url: str, bootstrap: str, prefix: str, folder: Path) -> None:
+        self._mortuary = mortuary
+        self._folder = folder
+        self._address = postgres_address(url)
+        self.store_uri = f"{url}?schema=lake"
+        self.log: EventLog = open_event_log(f"kafka://{bootstrap}/{prefix}")
+        self.log.create()
+        self._started: list[int] = []
+        self._ends: dict[int, int] = {}
+        self._historian = Historian(ModelLake(), random.Random(1))
+        self._pairs = 0
+        with closing(migrated(self._address)) as database:
+            SqlCommitStore(database).init_lake(
+                lake_id=LAKE_ID,
+                root=ROOT,
+                log_address=self.log.address,
+                stream_identity=self.log.identity(Stream.STAGED),
+                position=0,
+                fence=True,
+                created_ms=1,
+            )
+            for statement in WATCH:
+                database.execute(statement)
+        self.publish([staged(relaxed("left"), relaxed("right"))])
+        # Its second chunk never comes: ticks ask whether to give it up.
+        first, _ = chunked([part for n in "ab" for part in [staged(append(n, name="left")).content]], txn_id=txn(7))
+        self.publish([first])
+
+    # What is on the log.
+
+    def publish(self, events: Iterable[StagedEvent]) -> None:
+        """Append events, durably."""
+        for appended in [self.log.append(Stream.STAGED, [_message(event)]) for event in events]:
+            appended.result(PATIENCE)
+
+    def publish_pairs(self, count: int) -> None:
+        """Blind appends to two tables each, now and then one of them twice."""
+        events = []
+        for _ in range(count):
+            self._pairs += 1
+            events.append(staged(*(append(f"p{self._pairs}", name=name) for name in ("left", "right"))))
+            if self._pairs % 7 == 0:
+                events.append(events[-1])
+        self.publish(events)
+
+    def publish_history(self, count: int) -> None:
+        """At least so many events of a random history, junk among them."""
+        sent = 0
+        while sent < count:
+            events = self._historian.events()
+            for event in events:
+                self._historian.follow(event)
+            self.publish(events)
+            sent += len(events)
+        self.log.append(Stream.STAGED, [Message(b"junk")]).result(PATIENCE)
+
+    # Who decides it.
+
+    def start(self, at: str | None = None, act: str = "kill", passes: int = 0) -> int:
+        """Start a committer; its process id."""
+        work = Work(store=self.store_uri, log=str(self.output), at=at, act=act, passes=passes)
+        pid = self._mortuary.start(work)
+        self._started.append(pid)
+        return pid
+
+    def running(self, pid: int) -> bool:
+        """Whether a committer goes on, has neither ended nor stopped."""
+        if pid not in self._ends and (end := self._mortuary.poll(pid)) is not None:
+            self._ends[pid] = end
+        return pid not in self._ends
+
+    def wait(self, pid: int) -> int:
+        """How a committer ended: its exit code, or minus the signal that killed or stopped it."""
+        self.until(lambda: not self.running(pid), f"the end of committer {pid}")
+        return self._ends[pid]
+
+    def go_on(self, pid: int) -> None:
+        """Let a committer that is stopped go on."""
+        del self._ends[pid]
+        os.kill(pid, signal.SIGCONT)
+
+    def kill(self, pid: int) -> int:
+        """SIGKILL, and wait until the process is gone."""
+        os.kill(pid, signal.SIGKILL)
+        return self.wait(pid)
+
+    def stop(self, pid: int) -> int:
+        """SIGTERM; how it ended."""
+        os.kill(pid, signal.SIGTERM)
+        return self.wait(pid)
+
+    def settle(self) -> None:
+        """Have one more committer decide and tell all there is, and stop by itself."""
+        before, _ = self.position()
+        pid = self.start()
+        self.until(lambda: self.is_decided() and self.position()[0] > before, "a new committer with nothing left to do")
+        assert self.stop(pid) == 0, self.tail()
+
+    def is_decided(self) -> bool:
+        """Whether the position is at the end of the log."""
+        return self.position()[1] == self.log.end(Stream.STAGED)
+
+    # What is there now.
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The store."""
+        with closing(open_database(self._address)) as database:
+            yield database
+
+    def position(self) -> tuple[int, int]:
+        """Epoch and position."""
+        with self.database() as database:
+            epoch, position = database.query("SELECT epoch, position FROM dl_committer_position")[0]
+        return epoch, position
+
+    def check(self) -> dict[str, int]:
+        """Check every invariant, once all is decided and told."""
+        with self.database() as database:
+            return check_everything(database, self.log, self._folder)
+
+    @property
+    def output(self) -> Path:
+        """What committers have said."""
+        return self._folder / "committers.log"
+
+    def tail(self) -> str:
+        """The end of it."""
+        return "\n".join(self.output.read_text(errors="replace").splitlines()[-20:]) if self.output.exists() else ""
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s:\n{self.tail()}"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """End every committer that is left."""
+        for pid in self._started:
+            if self.running(pid) or self._ends[pid] == -signal.SIGSTOP:
+                self._ends.pop(pid, None)
+                self.kill(pid)
+        self.log.close()
+
+
+def _message(event: StagedEvent) -> Message:
+    assert not isinstance(event, Undecodable)
+    if isinstance(event, StagedTransaction):
+        return Message(encode_chunk(event.envelope, event.content_bytes), headers_of(event.envelope))
+    return Message(encode(event))
