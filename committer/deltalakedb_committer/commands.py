@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from deltalakedb import process
+from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import load_settings
+from deltalakedb.verbs.options import ListenOption
 
 app = typer.Typer(help="The committer: decides what clients publish and writes it to SQL.", no_args_is_help=True)
 
@@ -30,6 +32,7 @@ def run(
     takeover_after: Annotated[
         float, typer.Option(help="Seconds that a leader must stand still before this one takes over.", min=0.1)
     ] = 3.0,
+    listen: ListenOption = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run the committer until SIGTERM. Several may run: one leads, the others stand by.
@@ -38,11 +41,13 @@ def run(
     One that serves several lakes goes on with the others, and ends with 4 once all are halted.
     """
 
+    health = ServiceHealth("committer")
+
     def main(stop: threading.Event) -> None:
         from .lakes import serve_lakes
 
         stores: list[str | None] = [*store] if store else [None]
         lakes = [load_settings(store=one, log=log, config=config) for one in stores]
-        serve_lakes(lakes, takeover_after=takeover_after, stop=stop)
+        serve_lakes(lakes, takeover_after=takeover_after, health=health, stop=stop)
 
-    raise typer.Exit(process.run("committer", main, log_level=log_level))
+    raise typer.Exit(process.run(main, health=health, listen=listen, log_level=log_level))

@@ -7,15 +7,19 @@ import threading
 from collections.abc import Sequence
 
 from deltalakedb.errors import TxnLogConfigError, TxnLogError, TxnLogFencedError, TxnLogHaltedError
+from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import Settings
 
 from .lake import holder, leadership, open_log, open_store
+from .measuring import LakeWatch
 from .service import MAX_BACKOFF, serve
 
 logger = logging.getLogger(__name__)
 
 
-def serve_lakes(lakes: Sequence[Settings], *, takeover_after: float, stop: threading.Event) -> None:
+def serve_lakes(
+    lakes: Sequence[Settings], *, takeover_after: float, health: ServiceHealth, stop: threading.Event
+) -> None:
     """Serve one lake, or several side by side, until `stop` is set.
 
     What ends the service of a single lake ends the process: see `service.serve` for what it raises. Of several, one
@@ -29,20 +33,25 @@ def serve_lakes(lakes: Sequence[Settings], *, takeover_after: float, stop: threa
     if len({str(lake.address) for lake in lakes}) < len(lakes):
         raise TxnLogConfigError("a lake is named twice: one committer serves it once; a standby is another process")
     if len(lakes) == 1:
-        _serve(lakes[0], takeover_after=takeover_after, stop=stop)
+        _serve(lakes[0], takeover_after=takeover_after, health=health, stop=stop)
     else:
-        _Several(lakes, takeover_after=takeover_after, stop=stop).run()
+        _Several(lakes, takeover_after=takeover_after, health=health, stop=stop).run()
 
 
-def _serve(lake: Settings, *, takeover_after: float, stop: threading.Event) -> None:
+def _serve(lake: Settings, *, takeover_after: float, health: ServiceHealth, stop: threading.Event) -> None:
+    seen = health.of(str(lake.address), secrets=lake.secrets)
     log = open_log(lake)
     try:
         log.verify()
+        watch = LakeWatch(lambda: open_store(lake), log, seen.measurements)
+        seen.check("store", watch.store)
+        seen.check("log", watch.log)
         serve(
             lambda: open_store(lake),
             log,
             leadership(lake, log, takeover_after=takeover_after),
             holder=holder(lake),
+            health=seen,
             stop=stop,
         )
     finally:
@@ -52,8 +61,11 @@ def _serve(lake: Settings, *, takeover_after: float, stop: threading.Event) -> N
 class _Several:
     """Threads of lakes, and what became of them."""
 
-    def __init__(self, lakes: Sequence[Settings], *, takeover_after: float, stop: threading.Event) -> None:
+    def __init__(
+        self, lakes: Sequence[Settings], *, takeover_after: float, health: ServiceHealth, stop: threading.Event
+    ) -> None:
         self._takeover_after = takeover_after
+        self._health = health
         self._stop = stop
         self._halted: list[TxnLogHaltedError] = []
         self._broken: list[BaseException] = []
@@ -73,15 +85,17 @@ class _Several:
         try:
             while not self._stop.is_set():
                 try:
-                    _serve(lake, takeover_after=self._takeover_after, stop=self._stop)
+                    _serve(lake, takeover_after=self._takeover_after, health=self._health, stop=self._stop)
                 except TxnLogFencedError as error:
                     logger.error("%s is another committer's now, standing by: %s", lake.address, error)
                 except TxnLogHaltedError as error:
                     logger.critical("%s is halted: %s", lake.address, error, extra={"state": error.state})
+                    self._health.of(str(lake.address)).halted(error)
                     self._halted.append(error)
                     return
                 except TxnLogError as error:
                     logger.error("%s failed, and is tried again: %s", lake.address, error, exc_info=error)
+                    self._health.of(str(lake.address)).paused(error)
                 self._stop.wait(MAX_BACKOFF)
         except BaseException as error:
             self._broken.append(error)

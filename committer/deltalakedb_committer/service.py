@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog
+from deltalakedb.health import Health, State
 
 from .leadership import Leadership
+from .measuring import BatchMeter
 from .step import Committer
 from .storing.store import SqlCommitStore
 
@@ -32,6 +34,7 @@ def serve(
     leadership: Leadership,
     *,
     holder: str,
+    health: Health,
     stop: threading.Event,
 ) -> None:
     """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses.
@@ -44,14 +47,16 @@ def serve(
         while not stop.is_set():
             began = time.monotonic()
             try:
+                health.becomes(State.STANDBY)
                 if leadership.acquire(stop):
-                    _lead(open_store, log, leadership, holder=holder, stop=stop)
+                    _lead(open_store, log, leadership, holder=holder, health=health, stop=stop)
             except (TxnLogDatabaseError, TxnLogEventLogError) as error:
                 if isinstance(error, TxnLogDatabaseError) and not _passes(error):
                     raise
                 if time.monotonic() - began > MAX_BACKOFF:
                     backoff = FIRST_BACKOFF
                 logger.warning("the committer pauses for %.1f s: %s", backoff, error)
+                health.paused(error)
                 stop.wait(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF)
     finally:
@@ -64,15 +69,19 @@ def _lead(
     leadership: Leadership,
     *,
     holder: str,
+    health: Health,
     stop: threading.Event,
 ) -> None:
     store = open_store()
     try:
-        with Committer(store, log, holder=holder, gather_seconds=GATHER_SECONDS) as committer:
+        meter = BatchMeter(health.measurements)
+        with Committer(store, log, holder=holder, gather_seconds=GATHER_SECONDS, on_batch=meter) as committer:
             leadership.began(committer.cursor.epoch)
+            health.becomes(State.WORKING)
             while not stop.is_set():
                 committer.step(BATCH_RECORDS, IDLE_SECONDS)
                 leadership.progressed()
+                health.progressed()
     finally:
         store.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Self
 
@@ -67,11 +67,14 @@ class Committer:
         holder: str,
         gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
+        on_batch: Callable[[Sequence[Record], Batch, float], None] | None = None,
     ) -> None:
         """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`, and a fold for
-        what may come into it; with 0 neither waits for what is not on the log."""
+        what may come into it; with 0 neither waits for what is not on the log. `on_batch` is told the records of each
+        batch that was written, what came of them, and the seconds that it took."""
         self._log = log
         self._clock = clock
+        self._on_batch = on_batch
         self._holder = holder
         self._ticked = 0.0
         self._applier = Applier(store, store.take_over(holder))
@@ -119,6 +122,7 @@ class Committer:
             self._outbox.published_position()
             return 0
         _READ.reached()
+        began = time.monotonic()
         batch = self._applier.apply(
             units,
             published_position=self._outbox.published_position(),
@@ -129,6 +133,8 @@ class Committer:
         )
         self._outbox.publish(batch.outbox, self.cursor.position)
         _TOLD.reached()
+        if self._on_batch is not None:
+            self._on_batch([record for unit in units for record, _ in unit], batch, time.monotonic() - began)
         return sum(map(len, units))
 
     def __enter__(self) -> Self:

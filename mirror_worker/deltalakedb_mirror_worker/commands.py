@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltalakedb import process
+from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import load_settings
 from deltalakedb.verbs.options import (
     ConfigOption,
+    ListenOption,
     LogOption,
     Output,
     OutputOption,
@@ -29,6 +31,8 @@ from deltalakedb.verbs.options import (
 from . import target_commands
 
 if TYPE_CHECKING:
+    from deltalakedb.eventlog import EventLog, Stream
+
     from .adopting import Adopted
 
 app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
@@ -51,6 +55,7 @@ def run(
     root: RootOption = None,
     config: ConfigOption = None,
     target: TargetOption = "in-place",
+    listen: ListenOption = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run the mirror of one target until SIGTERM. A second one does no harm: both publish the same bytes.
@@ -58,25 +63,34 @@ def run(
     Exit codes: 0 stopped, 1 failed, 4 halted (an operator has to look).
     """
 
+    health = ServiceHealth("mirror")
+
     def main(stop: threading.Event) -> None:
-        from deltalakedb.eventlog import open_event_log
+        from deltalakedb.eventlog import Stream, open_event_log
 
         from .service import serve
         from .worker import Worker
 
         settings = load_settings(store=store, log=log, root=root, config=config)
         settings.require_services("mirror run")
+        seen = health.of(str(settings.address), secrets=settings.secrets)
         with Worker(settings, target=target) as worker:
             worker.mirror.places.root.probe()
             events = open_event_log(
                 settings.log_address or worker.lake.log_address, options=settings.log_settings, client_id="mirror"
             )
+            seen.check("store", worker.reach)
+            seen.check("log", lambda: _reach(events, Stream.COMMITS))
             try:
-                serve(worker, events, target=target, stop=stop)
+                serve(worker, events, target=target, health=seen, stop=stop)
             finally:
                 events.close()
 
-    raise typer.Exit(process.run("mirror", main, log_level=log_level))
+    raise typer.Exit(process.run(main, health=health, listen=listen, log_level=log_level))
+
+
+def _reach(log: EventLog, stream: Stream) -> None:
+    log.end(stream)
 
 
 @app.command()

@@ -9,8 +9,19 @@ from collections.abc import Callable
 
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogError, TxnLogObjectStoreError
 from deltalakedb.eventlog import EventLog, LogReader, Stream
+from deltalakedb.health import Health, State
+from deltalakedb.metrics import (
+    MIRROR_FAILED,
+    MIRROR_FENCED,
+    MIRROR_LAG_SECONDS,
+    MIRROR_LAG_VERSIONS,
+    MIRROR_PUBLISHED,
+    MIRROR_STEP_SECONDS,
+    Measurements,
+)
 
 from .reconcile import Reconciler
+from .step import Progress
 from .worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -31,7 +42,7 @@ SAY_SECONDS = 30.0
 _HINTS = 10_000
 
 
-def serve(worker: Worker, log: EventLog | None, *, target: str, stop: threading.Event) -> None:
+def serve(worker: Worker, log: EventLog | None, *, target: str, health: Health, stop: threading.Event) -> None:
     """Step until `stop` is set. Errors of the database and the object store are ridden out with growing pauses.
 
     Raises `TxnLogMirrorError` if the root is another lake's or the target cannot be served.
@@ -44,6 +55,7 @@ def serve(worker: Worker, log: EventLog | None, *, target: str, stop: threading.
         threading.Thread(target=body, name=name, daemon=True).start()
     lag = _LagReport()
     backoff = FIRST_BACKOFF
+    health.becomes(State.WORKING)
     while not stop.is_set():
         began = time.monotonic()
         try:
@@ -53,14 +65,27 @@ def serve(worker: Worker, log: EventLog | None, *, target: str, stop: threading.
             backoff = FIRST_BACKOFF
         except (TxnLogDatabaseError, TxnLogObjectStoreError) as error:
             logger.warning("the mirror pauses for %.1f s: %s", backoff, error)
+            health.paused(error)
             stop.wait(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF)
+            health.becomes(State.WORKING)
             continue
+        health.progressed()
         if progress is not None:
+            _measure(health.measurements, target, progress, time.monotonic() - began)
             lag.tell(progress.versions_behind, progress.seconds_behind)
         if progress is None or not progress.more:
             _wait(woken, stop, POLL_SECONDS)
             stop.wait(max(0.0, began + PACE_SECONDS - time.monotonic()))
+
+
+def _measure(count: Measurements, target: str, progress: Progress, seconds: float) -> None:
+    count.add(MIRROR_PUBLISHED, progress.published, target)
+    count.set(MIRROR_LAG_VERSIONS, progress.versions_behind, target)
+    count.set(MIRROR_LAG_SECONDS, progress.seconds_behind, target)
+    count.set(MIRROR_FAILED, progress.failed, target)
+    count.set(MIRROR_FENCED, progress.fenced, target)
+    count.observe(MIRROR_STEP_SECONDS, (seconds,), target)
 
 
 def _wait(woken: threading.Event, stop: threading.Event, seconds: float) -> None:

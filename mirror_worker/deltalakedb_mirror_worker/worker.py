@@ -73,6 +73,11 @@ class Worker:
         """Whether a step would find nothing to do; asks SQL, and waits for nobody."""
         return self._begun and self.mirror.idle()
 
+    def reach(self) -> None:
+        """Ask the store anything. Raises `TxnLogDatabaseError` if it does not answer. May be called by any thread."""
+        with self.pool.connection() as db:
+            db.query("SELECT 1")
+
     def progress(self, name: str) -> MirrorProgress:
         """How far the table of that name is. Raises `TxnLogTableNotFoundError` if there is none."""
         with self.pool.connection() as db:

@@ -1,4 +1,4 @@
-"""What every service process does the same way: signals, structured logs, exit codes."""
+"""What every service process does the same way: signals, structured logs, health over HTTP, exit codes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .errors import TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogMissingExtraError, redacted
+from .health import ServiceHealth
 
 logger = logging.getLogger(__name__)
 
@@ -21,22 +23,34 @@ EXIT_HALTED = 4
 """A named halted state: starting again does not help before an operator has looked."""
 
 
-def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = "INFO") -> int:
+def run(
+    main: Callable[[threading.Event], None],
+    *,
+    health: ServiceHealth,
+    listen: str | None = None,
+    log_level: str = "INFO",
+) -> int:
     """Run a service until SIGTERM or SIGINT sets the event that `main` gets; its exit code.
 
-    Logs go to stderr as JSON lines. Raises nothing of ours: every error of the tree becomes one log line and an exit
-    code (`EXIT_FAILED`, `EXIT_FENCED`, `EXIT_HALTED`).
+    Logs go to stderr as JSON lines. With `listen` (`host:port`) its `health` is told there over HTTP, and a service that
+    halts stays, so that its state can be asked for, until it is told to stop. Raises nothing of ours: every error of the
+    tree becomes one log line and an exit code (`EXIT_FAILED`, `EXIT_FENCED`, `EXIT_HALTED`).
     """
-    _log_as_json(name, log_level)
+    _log_as_json(health.service, log_level)
     stop = _stop_on_signals()
     try:
-        main(stop)
+        with _monitor(health, listen):
+            try:
+                main(stop)
+            except TxnLogHaltedError as error:
+                logger.critical("halted: %s", error, extra={"state": error.state})
+                health.halted(error)
+                if listen is not None:
+                    stop.wait()
+                return EXIT_HALTED
     except TxnLogFencedError as error:
         logger.error("fenced: %s", error)
         return EXIT_FENCED
-    except TxnLogHaltedError as error:
-        logger.critical("halted: %s", error, extra={"state": error.state})
-        return EXIT_HALTED
     except TxnLogError as error:
         logger.error("%s", error, exc_info=error)
         return EXIT_FAILED
@@ -45,6 +59,16 @@ def run(name: str, main: Callable[[threading.Event], None], *, log_level: str = 
         return 0
     finally:
         _ignore_signals()
+
+
+def _monitor(health: ServiceHealth, listen: str | None) -> AbstractContextManager[object]:
+    if listen is None:
+        return nullcontext()
+    try:
+        from .monitoring import Monitor
+    except ImportError as error:
+        raise TxnLogMissingExtraError("health over HTTP", "services") from error
+    return Monitor(health, listen)
 
 
 def _ignore_signals() -> None:

@@ -11,13 +11,14 @@ import time
 WAITS = """
 import threading
 from deltalakedb import process
+from deltalakedb.health import ServiceHealth
 
 def main(stop: threading.Event) -> None:
     print("ready", flush=True)
     while not stop.wait(1e-6):
         pass
 
-raise SystemExit(process.run("waiting", main))
+raise SystemExit(process.run(main, health=ServiceHealth("waiting")))
 """
 """A service that is nearly always inside `stop.wait`, with the event's lock in its hands."""
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import load_settings
 from deltalakedb_committer.lakes import serve_lakes
 
@@ -19,7 +20,7 @@ def test_a_lake_is_served_once() -> None:
     lakes = [load_settings(store=NOWHERE.format(name)) for name in ("one", "two", "one")]
 
     with pytest.raises(TxnLogConfigError, match="named twice"):
-        serve_lakes(lakes, takeover_after=1.0, stop=threading.Event())
+        serve_lakes(lakes, takeover_after=1.0, health=ServiceHealth("committer"), stop=threading.Event())
 
 
 def test_every_lake_can_be_served() -> None:
@@ -27,4 +28,4 @@ def test_every_lake_can_be_served() -> None:
     lakes = [load_settings(store=store) for store in (NOWHERE.format("one"), "deltasql://duckdb//nowhere/lake.duckdb")]
 
     with pytest.raises(TxnLogConfigError, match="DuckDB"):
-        serve_lakes(lakes, takeover_after=1.0, stop=threading.Event())
+        serve_lakes(lakes, takeover_after=1.0, health=ServiceHealth("committer"), stop=threading.Event())

@@ -74,6 +74,8 @@ class Observation(NamedTuple):
     """The last one that led has stopped, and said so."""
     untold: bool
     """Something it decided may not have been told yet."""
+    commit_seq: int
+    published_position: int
 
 
 _CURSOR = tuple(Cursor.__dataclass_fields__)
@@ -240,8 +242,8 @@ class SqlCommitStore:
     def observe(self) -> Observation:
         """What a standby watches."""
         rows = self._database.query(
-            "SELECT p.epoch, p.position, h.beat, h.released, EXISTS (SELECT 1 FROM dl_outbox) "
-            "FROM dl_committer_position p "
+            "SELECT p.epoch, p.position, h.beat, h.released, EXISTS (SELECT 1 FROM dl_outbox), "
+            "p.commit_seq, p.published_position FROM dl_committer_position p "
             "JOIN dl_committer_heartbeat h ON h.lake_id = p.lake_id WHERE p.lake_id = ?",
             [self.lake().lake_id],
         )

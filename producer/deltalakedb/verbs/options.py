@@ -29,6 +29,14 @@ LogOption = Annotated[
 ]
 RootOption = Annotated[str | None, typer.Option("--root", help="Root of new tables; the store knows it.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--listen",
+        envvar="DELTALAKEDB_LISTEN",
+        help="host:port on which health and metrics are told over HTTP; a service that halts then stays to tell it.",
+    ),
+]
 TableArgument = Annotated[
     str, typer.Argument(metavar="TABLE-URI", help="URI of a table of the lake, or its name in the lake of --store.")
 ]
