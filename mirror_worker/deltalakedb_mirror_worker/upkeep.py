@@ -1,6 +1,6 @@
-"""What a mirror does beside publishing, in one thread of its own: checkpoints and what goes with them, the watermark.
+"""What a mirror does beside publishing, in threads of its own: the watermark; checkpoints and what goes with them.
 
-None of it ever holds up a version. Checkpoints are paced: the interval of a table is a lower bound, and while versions
+None of it ever holds up a version, and no checkpoint holds up the watermark. Checkpoints are paced: the interval of a table is a lower bound, and while versions
 are being published all checkpoints of a target together take at most `CHECKPOINT_SHARE` of the time, the table that is
 furthest past its interval first. At high rates checkpoints so come at larger steps, and publishing keeps its core.
 
@@ -24,6 +24,7 @@ from deltalakedb.errors import TxnLogError
 
 from . import cleanup, properties, status, version_checksum, watermark
 from .places import Place, Places
+from .rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ RETRY_SECONDS = 30.0
 """How long a table whose checkpoint failed is left alone."""
 WATERMARK_SECONDS = 0.25
 """Least time between two writes of the watermark document."""
+IDLE_SECONDS = 60.0
+"""How often it is looked whether there is something to do, though nothing says so."""
 CLOSE_SECONDS = 3.0
 
 
@@ -65,74 +68,101 @@ class _Table:
 
 
 class Upkeep:
-    """The thread. `published` is called by whoever publishes; the thread starts at the first call, and begins with what
-    a mirror before this one may have left undone."""
+    """Both threads. `published` is called by whoever publishes; they start at the first call, and begin with what a
+    mirror before this one may have left undone."""
 
     def __init__(self, pool: Pool, places: Callable[[], Places], *, target: str = IN_PLACE) -> None:
+        self._marking = _Marking(pool, places, target)
+        self._keeping = _Keeping(pool, places, target)
+        self._threads = (
+            Rounds("mirror-watermark", self._marking.round),
+            Rounds("mirror-upkeep", self._keeping.round),
+        )
+
+    def published(self, versions: Mapping[int, int]) -> None:
+        """Take note of the newest published versions, by table_no, and see to them in the threads."""
+        self.tell(versions)
+        for thread in self._threads:
+            thread.wake()
+
+    def tell(self, versions: Mapping[int, int]) -> None:
+        """Take note of the newest published versions, by table_no."""
+        self._marking.tell()
+        self._keeping.tell(versions)
+
+    def round(self, *, stopping: bool = False) -> None:
+        """Do in this thread what is due now: the watermark and, unless this is the end, at most one checksum and one
+        checkpoint."""
+        self._marking.round(stopping)
+        self._keeping.round(stopping)
+
+    def close(self) -> None:
+        """Write the last watermark and end; a checkpoint under way is waited for a few seconds, then abandoned."""
+        for thread in self._threads:
+            thread.stop()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+class _Marking:
+    """Keeps the watermark document up to date."""
+
+    def __init__(self, pool: Pool, places: Callable[[], Places], target: str) -> None:
+        self._pool = pool
+        self._open_places = places
+        self._target = target
+        self._due = False
+        self._not_before = 0.0
+
+    def tell(self) -> None:
+        self._due = True
+
+    def round(self, last: bool) -> float:
+        """Write the document, if there may be news and the pace allows it; seconds until another round is due."""
+        left = self._not_before - time.monotonic()
+        if self._due and (last or left <= 0):
+            # Before SQL is read: what is told meanwhile asks for another one.
+            self._due = False
+            try:
+                places = self._open_places()
+                with self._pool.connection() as db:
+                    document = watermark.load(db, self._target, places.uri)
+                watermark.write(places.root, document)
+            except BaseException:
+                self._due = True
+                raise
+            left = WATERMARK_SECONDS
+            self._not_before = time.monotonic() + left
+        return max(0.0, left) if self._due else IDLE_SECONDS
+
+
+class _Keeping:
+    """Makes checkpoints and checksums, and cleans up."""
+
+    def __init__(self, pool: Pool, places: Callable[[], Places], target: str) -> None:
         self._pool = pool
         self._open_places = places
         self._target = target
         self._told: dict[int, int] = {}
         self._tables: dict[int, _Table] | None = None
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stop = False
-        self._thread: threading.Thread | None = None
         self._told_at = 0.0
-        self._watermark_due = False
-        self._watermark_at = 0.0
         self._checkpoint_at = 0.0
 
-    def published(self, versions: Mapping[int, int]) -> None:
-        """Take note of the newest published versions, by table_no, and see to them in the thread."""
-        self.tell(versions)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mirror-upkeep", daemon=True)
-            self._thread.start()
-
     def tell(self, versions: Mapping[int, int]) -> None:
-        """Take note of the newest published versions, by table_no."""
         with self._lock:
             self._told.update(versions)
             self._told_at = time.monotonic()
-            self._watermark_due = True
-        self._wake.set()
 
-    def close(self) -> None:
-        """Write the last watermark and end; a checkpoint under way is waited for a few seconds, then abandoned."""
-        self._stop = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
-
-    def _run(self) -> None:
-        while True:
-            stopping = self._stop
-            try:
-                self.round(stopping=stopping)
-                if stopping:
-                    return
-            except TxnLogError as error:
-                logger.warning("upkeep of the mirror pauses: %s", error)
-                if stopping:
-                    return
-                self._wake.wait(1.0)
-            except Exception:
-                logger.exception("upkeep of the mirror failed")
-                if stopping:
-                    return
-                self._wake.wait(1.0)
-            if not self._stop:
-                self._wake.wait(self._pause())
-                self._wake.clear()
-
-    def round(self, *, stopping: bool = False) -> None:
-        """Do what is due now: the watermark and, unless this is the end, at most one checksum and one checkpoint."""
+    def round(self, last: bool) -> float:
+        """Do what is due, unless this is the end; seconds until there may be more."""
+        if last:
+            return 0.0
         self._note()
-        self._write_watermark(now=stopping)
-        if not stopping:
-            self._write_checksum()
-            self._write_checkpoint()
+        self._write_checksum()
+        self._write_checkpoint()
+        return self._pause()
 
     def _note(self) -> None:
         """Take over what was told, and read what is not known yet of the tables it is about."""
@@ -153,21 +183,6 @@ class Upkeep:
             if table is not None:
                 table.published = max(table.published, version)
                 table.told_at = time.monotonic()
-
-    def _write_watermark(self, *, now: bool) -> None:
-        if not self._watermark_due or (not now and time.monotonic() < self._watermark_at):
-            return
-        # Before SQL is read: what is told meanwhile asks for another one.
-        self._watermark_due = False
-        try:
-            places = self._open_places()
-            with self._pool.connection() as db:
-                document = watermark.load(db, self._target, places.uri)
-            watermark.write(places.root, document)
-        except BaseException:
-            self._watermark_due = True
-            raise
-        self._watermark_at = time.monotonic() + WATERMARK_SECONDS
 
     def _write_checkpoint(self) -> None:
         """One checkpoint, if one is due and the pace allows it."""
@@ -246,9 +261,7 @@ class Upkeep:
     def _pause(self) -> float:
         """Seconds until there may be something to do without being woken."""
         now = time.monotonic()
-        waits = [60.0]
-        if self._watermark_due:
-            waits.append(self._watermark_at - now)
+        waits = [IDLE_SECONDS]
         tables = (self._tables or {}).values()
         waits += [max(table.not_before, self._paced()) - now for table in tables if table.due >= 1]
         waits += [table.told_at + QUIET_SECONDS - now for table in tables if table.told_at is not None]

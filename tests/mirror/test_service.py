@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
+from deltalakedb import failpoints
 from deltalakedb.database import Pool, StoreAddress
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.objectstore import ObjectStore
 from deltalakedb.settings import Settings, load_settings
+from deltalakedb_mirror_worker import checkpoint as _checkpoint  # noqa: F401 - has a place to hold it at
 from deltalakedb_mirror_worker import service, watermark
 from deltalakedb_mirror_worker.embedded import open_stepper
 from deltalakedb_mirror_worker.lock import StepLock
+from deltalakedb_mirror_worker.step import Mirror
+from deltalakedb_mirror_worker.upkeep import Upkeep
 from deltalakedb_mirror_worker.worker import Worker
 from tests.fix_s3 import S3Bucket
 from tests.lakes import FilledLake, add, append, create
@@ -310,6 +314,38 @@ def test_each_target_has_a_worker_of_its_own(
     assert DeltaTable(f"{elsewhere}/t").to_pyarrow_table().num_rows == 12
     assert told.tail().splitlines()[1].split()[:4] == ["t", "SUCCEEDED", "11", "11"]
     assert "this lake has no mirror target 'nothing'; it has: backup, in-place" in wrong.tail()
+
+
+@LOCAL
+def test_the_watermark_moves_on_while_a_checkpoint_is_made(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
+    """The checkpoint of a large table takes long; the watermark does not wait for it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    failpoints.arm("checkpoint.built", hold)
+    keeper = Upkeep(pool, lambda: mirror.places)
+    try:
+        lake.commit(create("t", checkpointInterval="1"))
+        lake.commit(append("t", add("a")))
+        publish_all(mirror)
+        keeper.published({1: 1})
+        assert begun.wait(PATIENCE)
+        passed = lake.commit(append("t", add("b")))
+        publish_all(mirror)
+        keeper.published({1: 2})
+        wait_until(lambda: mark(lake.objects) == passed.commit_seq, "the watermark")
+        unnamed = named_checkpoint(lake.objects, "t")
+        go_on.set()
+        wait_until(lambda: named_checkpoint(lake.objects, "t") is not None, "the checkpoint")
+    finally:
+        go_on.set()
+        failpoints.disarm()
+        keeper.close()
+
+    assert unnamed is None
 
 
 def test_whoever_commits_on_an_embedded_lake_publishes(lake: FilledLake, settings: Settings, root: Root) -> None:
