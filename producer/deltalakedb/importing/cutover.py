@@ -18,6 +18,7 @@ from deltalakedb.deltalog.commits import HELD_BYTES, parse_actions
 from deltalakedb.deltalog.listing import LogListing
 from deltalakedb.errors import TxnLogImportError
 from deltalakedb.events import ImportedAction
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.log_names import log_path
 from deltalakedb.objectstore import NewObject, Object, Put
 from deltalakedb.session import Session
@@ -34,6 +35,14 @@ GRACE_SECONDS: Final = 5.0
 """How long the adoption has to stand before it counts: what a writer may take that looked for the version before us."""
 ATTEMPTS: Final = 100
 """Versions that others may put before us until we give up."""
+_CLAIMING = Failpoint("cutover.claiming")
+_PUT = Failpoint("cutover.put")
+_BEATEN = Failpoint("cutover.beaten")
+_CLAIMED = Failpoint("cutover.claimed")
+_WAITED = Failpoint("cutover.waited")
+_OVERWRITTEN = Failpoint("cutover.overwritten")
+_STANDS = Failpoint("cutover.stands")
+_ADOPTED = Failpoint("cutover.adopted")
 
 
 class Cutover:
@@ -65,16 +74,22 @@ class Cutover:
             if version > newest and not self._claim(version):
                 continue
             claimed = time.monotonic()
+            _CLAIMED.reached()
             importer.publish(listing)
             importer.verify()
             time.sleep(max(0.0, claimed + self._grace - time.monotonic()))
+            _WAITED.reached()
             found = self._standing(version)
-            if found is not None:
-                actions = list(parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version))
-                importer.publish_adoption(
-                    version, actions, time_ms=_in_commit_ms(actions) or found.time_ms, file_ms=found.time_ms
-                )
-                return version
+            if found is None:
+                _OVERWRITTEN.reached()
+                continue
+            _STANDS.reached()
+            actions = list(parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version))
+            importer.publish_adoption(
+                version, actions, time_ms=_in_commit_ms(actions) or found.time_ms, file_ms=found.time_ms
+            )
+            _ADOPTED.reached()
+            return version
         raise TxnLogImportError(
             f"{self._source.location} could not be taken over: others were faster {ATTEMPTS} times in a row. What they "
             "wrote is imported; stop them, then import again"
@@ -117,11 +132,14 @@ class Cutover:
             now_ms=int(time.time() * 1000),
         )
         new = NewObject(log_path("", version), log_file(actions), _in_commit_ms(actions))
+        _CLAIMING.reached()
         (put,) = self._source.store.put_if_absent([new])
+        _PUT.reached()
         # An answer may be lost: only looking tells, and "exists" may even mean our own put.
         claimed = put is Put.CREATED or self._is_ours(version)
         if not claimed:
             logger.info("version %s of %s is not ours: somebody else was first", version, self._source.location)
+            _BEATEN.reached()
         return claimed
 
     def _standing(self, version: int) -> Object | None:

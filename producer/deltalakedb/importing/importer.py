@@ -13,6 +13,7 @@ from deltalakedb.deltalog.listing import LogListing
 from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.errors import TxnLogDeltaLogError, TxnLogImportError, TxnLogValidationError
 from deltalakedb.events import ImportedAction, ImportedContent
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.features import listed
 from deltalakedb.ids import import_txn_id, is_table_name, new_txn_id
 from deltalakedb.session import Session
@@ -31,6 +32,8 @@ _SHOWN: Final = 5
 Phase = Literal["reading", "importing"]
 _KINDS: Final = {"HISTORY": Kind.HISTORY, "BASELINE": Kind.BASELINE, "IMPORTED": Kind.COMMIT}
 """What a version is, by its origin in SQL."""
+_READ = Failpoint("import.read")
+_PUBLISHED = Failpoint("import.published")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class Importer:
             started_ms=_started_ms(self.import_id),
             now_ms=_now_ms(),
         )
+        _READ.reached()
 
     def _imported(self) -> Done | None:
         """Where an earlier run left off."""
@@ -159,6 +163,7 @@ class Importer:
             for step in todo:
                 self._send(step, self._source.actions(commits, step), _file_ms(listing, step))
         self._sending.drain()
+        _PUBLISHED.reached()
 
     def publish_adoption(self, version: int, actions: Iterable[ImportedAction], *, time_ms: int, file_ms: int) -> None:
         """Publish the version by which the lake takes the table over, and wait until it is committed."""

@@ -13,6 +13,7 @@ from deltalakedb.codec import encode_imported_chunk, headers
 from deltalakedb.errors import TxnLogEventLogError, TxnLogImportError, TxnLogOutcomeUnknownError
 from deltalakedb.eventlog import Message
 from deltalakedb.events import Envelope, ImportedContent, Outcome
+from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import import_txn_id
 from deltalakedb.results import rejection_of
 from deltalakedb.session import Session
@@ -29,6 +30,9 @@ PATIENCE_MS: Final = 60_000
 """How long to wait for the clock to reach a version's time."""
 _ATTEMPTS: Final = 5
 _LOOKED_UP: Final = 1_000
+_STAGED = Failpoint("import.staged")
+_SENT = Failpoint("import.sent")
+_ANSWERED = Failpoint("import.answered")
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class Sending:
         (last,) = self._messages(txn_id, chunks, chunks.count - 1, chunks.count)
         self._open.append(_Sent(version.version, txn_id, last, chunks.size, self._ask(txn_id, last)))
         self._bytes += chunks.size
+        _SENT.reached()
 
     def drain(self) -> None:
         """Wait until everything that was sent is committed. Raises as `send`."""
@@ -137,6 +142,7 @@ class Sending:
                 under_way.extend((message, self._session.outcomes.stage([message])) for message in again)
             else:
                 under_way.popleft()
+                _STAGED.reached()
                 return
 
     def _ask(self, txn_id: str, last: Message) -> Future[Outcome]:
@@ -157,6 +163,7 @@ class Sending:
             return
         if outcome.committed is None:
             raise rejection_of(sent.txn_id, outcome)
+        _ANSWERED.reached()
         self._open.popleft()
         self._bytes -= sent.size
         self._committed(sent.version)
