@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.locations import nested
 from deltalakedb.objectstore import ObjectStore
 
 
@@ -39,9 +40,7 @@ class Places:
         self._open = open_store
         self._root = root.rstrip("/")
         self._target = None if target is None else target.rstrip("/")
-        if self._target is not None and (
-            f"{self._target}/".startswith(f"{self._root}/") or f"{self._root}/".startswith(f"{self._target}/")
-        ):
+        if self._target is not None and nested(self._target, self._root):
             raise TxnLogMirrorError(f"the root {self._target} of a mirror target and the lake's {self._root} overlap")
         self._lake = open_store(self._root)
         self.root = self._lake if self._target is None else open_store(self._target)

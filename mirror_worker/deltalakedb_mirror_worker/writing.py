@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from deltalakedb.catalog import Catalog, TableInfo
 from deltalakedb.database import Pool
 from deltalakedb.errors import TxnLogMirrorError, TxnLogTableFencedError
+from deltalakedb.locations import same
 from deltalakedb.log_names import log_folder
 
 from .checkpoint import checkpoint
@@ -39,7 +40,7 @@ def write_log(pool: Pool, table: TableInfo, place: Place) -> Written:
     Raises `TxnLogTableFencedError` if there is a log of somebody else's, `TxnLogMirrorError` for what cannot be written,
     and the errors of store and database. What is written until then is a valid beginning.
     """
-    if place.uri == table.location:
+    if same(place.uri, table.location):
         raise TxnLogMirrorError(
             f"{table.location} is the table's own location, which `deltalakedb mirror run` serves: name another folder"
         )

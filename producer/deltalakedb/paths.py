@@ -11,7 +11,9 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
+
+from .locations import split, unescaped
 
 MAX_PATH_BYTES: Final = 1_024
 
@@ -20,8 +22,6 @@ _PLAIN = re.compile(r"(?=.{1,1024}\Z)(?:[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*/)*[A-Za-
 is_plain = _PLAIN.match
 """Whether a path is one of the many that need no closer look."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
-_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):(?://([^/]*))?")
-_SAME_STORE = {"s3a": "s3", "s3n": "s3"}
 has_scheme = _SCHEME.match
 """Whether a path is read as an absolute URI."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -78,16 +78,16 @@ class Folder:
     """A table's folder, as what its relative paths are relative to."""
 
     def __init__(self, uri: str) -> None:
-        self._store, self._folder = _split(uri.rstrip("/"))
+        self._store, self._folder = split(uri.rstrip("/"))
 
     def canonical(self, path: str) -> str:
         """The one name of the object that `path` leads to: decoded, and relative if it lies in the folder."""
         if is_plain(path):
             return path
         if has_scheme(path):
-            store, decoded = _split(path)
+            store, decoded = split(path)
         else:
-            store, decoded = self._store, _decoded(path)
+            store, decoded = self._store, unescaped(path)
         full = posixpath.normpath(posixpath.join(self._folder, decoded))
         if store != self._store:
             return f"{store}{full}"
@@ -100,26 +100,6 @@ def canonical_path(path: str, location: str) -> str:
 
 
 _folder = lru_cache(maxsize=256)(Folder)
-
-
-def _split(uri: str) -> tuple[str, str]:
-    """Scheme with authority, and decoded path. `file:/x`, `file:///x` and `file://localhost/x` are one."""
-    found = _ABSOLUTE.match(uri)
-    if found is None:
-        return "", _decoded(uri)
-    scheme, authority = found[1].lower(), found[2] or ""
-    if scheme == "file" and authority == "localhost":
-        authority = ""
-    return f"{_SAME_STORE.get(scheme, scheme)}://{authority}", _decoded(uri[found.end() :])
-
-
-def _decoded(path: str) -> str:
-    """`path` itself where what it stands for is no text that can be stored."""
-    try:
-        decoded = unquote(path, errors="strict")
-    except UnicodeError:
-        return path
-    return path if "\0" in decoded else decoded
 
 
 def _may_begin_with(first: str, decoded: str, partition_columns: Collection[str], change_data: bool) -> bool:

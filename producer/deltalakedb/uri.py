@@ -96,7 +96,9 @@ def parse_uri(text: str, environment: Mapping[str, str] | None = None) -> LakeUr
         return _directory(text, variables)
     name = scheme.group(1).lower()
     rest = text[scheme.end() :]
-    if name == "deltasql" or name in ("postgresql", "postgres") or name in ("s3", "s3a", "file"):
+    if name == "file" and rest.startswith("/") and not rest.startswith("//"):
+        rest = f"//{rest}"  # as Hadoop writes it
+    if name == "deltasql" or name in ("postgresql", "postgres") or name in ("s3", "s3a", "s3n", "file"):
         if not rest.startswith("//"):
             raise _wrong(f"{name}: must be followed by //")
         if "#" in rest:
@@ -105,7 +107,7 @@ def parse_uri(text: str, environment: Mapping[str, str] | None = None) -> LakeUr
         return _deltasql(rest[2:], variables)
     if name in ("postgresql", "postgres"):
         return _postgresql(rest[2:], variables)
-    if name in ("s3", "s3a", "file"):
+    if name in ("s3", "s3a", "s3n", "file"):
         return _delta_path(name, rest[2:], variables)
     if name in ("kafka", "sqlite"):
         raise _wrong(f"{name}:// is the address of an event log, not of a lake or a table")

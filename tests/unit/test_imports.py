@@ -537,6 +537,53 @@ class TestTables:
         else:
             assert reason(lake, event) == why
 
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "s3a://bucket/lake/mine",
+            "s3n://bucket/lake//mine/",
+            "s3://bucket/lake/./mine",
+            "S3://bucket/lake/%6dine/below",
+            "s3://bucket/x/../lake",
+            "s3a://bucket",
+            "file://localhost/elsewhere/old",
+            "file:////elsewhere//old/./below",
+            "file:///elsewhere/other/../old",
+            "file:///elsewher%65",
+            "file:///elsewhere/old?x",
+        ],
+    )
+    def test_no_spelling_makes_a_place_another_one(self, location: str) -> None:
+        """A table does not come into another's folder, or around it, by a URI that is written otherwise."""
+        lake = imported(first())
+        lake.commit(create("mine"))
+
+        assert reason(lake, first(import_id=txn(77), table_name="another", location=location)) in (
+            Reason.IMPORT_UNDER_WAY,
+            Reason.INVALID_PATH,
+        )
+
+    @pytest.mark.parametrize("location", ["s3://copies/lake/t", "s3a://copies", "s3n://copies//lake/"])
+    def test_no_table_is_imported_from_where_a_mirror_publishes(self, location: str) -> None:
+        """The mirror would write the log of one table into that of another; once the target is removed it may be, and
+        then the target does not come back."""
+        lake = ModelLake()
+        copies = {"kind": "copy", "root": "s3://copies/lake"}
+        lake.decide(control(LakeAction(action="target-add", target="c", parameters=copies)))
+
+        assert reason(lake, first(location=location)) == Reason.INVALID_PATH
+
+        lake.decide(control(LakeAction(action="target-remove", target="c")))
+        assert isinstance(lake.decide(first(import_id=txn(78), location=location)), Imported)
+        back = lake.decide(control(LakeAction(action="target-add", target="c", parameters=copies)))
+        assert rejected(back).reason == Reason.INVALID_PATH
+
+    def test_another_spelling_is_the_same_import(self) -> None:
+        """The next version may name the place otherwise, as long as it is the place."""
+        lake = imported(first())
+
+        assert isinstance(lake.decide(one(1, add("b"), location="file://localhost/elsewhere/./old/")), Imported)
+
     def test_an_import_keeps_its_name_and_place(self) -> None:
         """Another one under the same id is a mistake of whoever sends it."""
         lake = imported(first())
@@ -654,6 +701,8 @@ class TestLakeActions:
             ("../c", {"kind": "copy", "root": "s3://x/y"}, Reason.INVALID_ACTION),
             ("there", {"kind": "copy", "root": "s3://x/y"}, Reason.TABLE_EXISTS),
             ("d", {"kind": "copy", "root": "s3://there/below"}, Reason.INVALID_PATH),
+            ("d", {"kind": "copy", "root": "s3a://there//below"}, Reason.INVALID_PATH),
+            ("d", {"kind": "copy", "root": "s3n://bucket/x/../lake"}, Reason.INVALID_PATH),
         ],
     )
     def test_targets_that_cannot_be_are_refused(self, name: str, parameters: dict[str, str], why: Reason) -> None:

@@ -57,6 +57,8 @@ def postgres(schema: str, **parameters: str) -> StoreAddress:
         ("deltasql://duckdb/:memory:?table=t", StoreUri(address=StoreAddress(engine="duckdb", path=":memory:"), table="t")),
         ("s3://bucket/a/b/", DeltaTableUri("s3://bucket/a/b")),
         ("s3a://bucket/a", DeltaTableUri("s3://bucket/a")),
+        ("s3n://bucket/a", DeltaTableUri("s3://bucket/a")),
+        ("file:/data/a%20b", DeltaTableUri("file:///data/a%20b")),
         ("s3://bucket", DeltaTableUri("s3://bucket")),
         ("file:///data/a%20b", DeltaTableUri("file:///data/a%20b")),
     ],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from deltalakedb.errors import Reason
 from deltalakedb.events import ImportedContent
 from deltalakedb.ids import is_table_name
+from deltalakedb.locations import nested, same, within
 
-from .intents import OURS, nested
+from .intents import OURS
 from .refusal import Refused, shown
 from .state import State, TableState
 
@@ -37,12 +38,20 @@ def new_table(content: ImportedContent, state: State) -> TableState:
             what = "lies there: every table has a folder of its own, none inside another"
             reason = Reason.INVALID_PATH
         raise refused_import(content, reason, f"table {shown(other.name)} ({shown(other.location)}) {what}")
-    if state.lake.root.rstrip("/") == location or state.lake.root.startswith(location + "/"):
+    if within(state.lake.root, location):
         raise refused_import(
             content,
             Reason.INVALID_PATH,
             f"the lake's own root {shown(state.lake.root)} lies at or in {shown(location)}",
         )
+    for target in state.targets.values():
+        if target.root is not None and target.state != "REMOVED" and nested(location, target.root):
+            raise refused_import(
+                content,
+                Reason.INVALID_PATH,
+                f"mirror target {shown(target.target)} publishes at {shown(target.root)}: remove the target first, or "
+                f"choose a table apart from it",
+            )
     return TableState(
         table_no=state.next_table_no,
         table_id=content.import_id,
@@ -56,11 +65,11 @@ def new_table(content: ImportedContent, state: State) -> TableState:
 
 def check_table(table: TableState, content: ImportedContent) -> None:
     """Check that the import is the one that this table came from, and not over."""
-    for what, ours, theirs in (
-        ("name", table.name, content.table_name),
-        ("location", table.location.rstrip("/"), content.location.rstrip("/")),
+    for what, ours, theirs, agree in (
+        ("name", table.name, content.table_name, table.name == content.table_name),
+        ("location", table.location, content.location, same(table.location, content.location)),
     ):
-        if ours != theirs:
+        if not agree:
             raise refused_import(
                 content,
                 Reason.LOCATION_CHANGED,

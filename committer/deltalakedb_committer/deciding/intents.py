@@ -17,6 +17,7 @@ from deltalakedb.errors import Reason
 from deltalakedb.events import AddColumn, CreateTable, DropColumn, Intent, RenameColumn, SetProperties, WidenColumn
 from deltalakedb.features import FENCE_FEATURE, ICT, listed
 from deltalakedb.ids import is_table_name, metadata_id, table_id, table_location
+from deltalakedb.locations import nested, same
 from deltalakedb.schema_evolution import accepts, alike
 from deltalakedb.slots import slot_columns
 
@@ -98,7 +99,7 @@ def check_existing(intent: CreateTable, table: TableState, facts: TableFacts, *,
     if location is None and appends:
         # The files lie where their author thought the table would be.
         location = _default_location(table.name, state)
-    if location is not None and location.rstrip("/") != table.location.rstrip("/"):
+    if location is not None and not same(location, table.location):
         raise Refused(
             Reason.LOCATION_CHANGED,
             f"the table lies at {table.location}, not at {shown(location)}; write its files there",
@@ -262,12 +263,6 @@ def _new_location(intent: CreateTable, name: str, state: State, siblings: Sequen
                 table=name,
             )
     return location
-
-
-def nested(location: str, other: str) -> bool:
-    """Whether one of two folders lies in the other, or is it."""
-    ours, theirs = location.rstrip("/") + "/", other.rstrip("/") + "/"
-    return theirs.startswith(ours) or ours.startswith(theirs)
 
 
 def _property_difference(properties: Mapping[str, str], facts: TableFacts) -> str | None:

@@ -11,11 +11,11 @@ from deltalakedb.actions import Protocol
 from deltalakedb.errors import Reason
 from deltalakedb.events import Committed, LakeAction, TableVersion
 from deltalakedb.features import FENCE_FEATURE
+from deltalakedb.locations import nested, same
 
 from .answers import Asker, accepted, commit
 from .decisions import Accepted, Commit, Entry, TableChange
 from .facts import SERIALIZABLE
-from .intents import nested
 from .refusal import Refused, shown
 from .state import State, TableState, Target
 
@@ -116,20 +116,27 @@ def _new_target(state: State, action: LakeAction) -> Target:
         raise Refused(Reason.INVALID_PATH, f"the target's root {shown(root)} is not an absolute URI")
     there = state.targets.get(name)
     if there is not None:
-        if (there.kind, there.root) != (kind, root):
+        if there.kind != kind or there.root is None or not same(there.root, root):
             raise Refused(
                 Reason.TABLE_EXISTS,
                 f"target {shown(name)} is of kind {there.kind} at {shown(there.root)}: choose another name",
             )
-        return there._replace(state="ACTIVE")
+        if there.state != "REMOVED":
+            return there._replace(state="ACTIVE")
     others = [(f"table {table.name}", table.location) for table in state.tables.values() if table.state != "DROPPED"]
-    others += [(f"target {other.target}", other.root) for other in state.targets.values() if other.root is not None]
+    others += [
+        (f"target {other.target}", other.root)
+        for other in state.targets.values()
+        if other.root is not None and other.target != name
+    ]
     for what, place in (("the lake", state.lake.root), *others):
         if nested(root, place):
             raise Refused(
                 Reason.INVALID_PATH,
                 f"{what[:80]} lies at {shown(place)}: a target's root {shown(root)} is apart from it",
             )
+    if there is not None:
+        return there._replace(state="ACTIVE")
     return Target(target=name, kind=kind, root=root, state="ACTIVE", added_seq=state.commit_seq)
 
 

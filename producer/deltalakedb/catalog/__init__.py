@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
-from .imports import ImportedTable
+from .imports import ImportedTable, TablePlace
 from .lifetimes import FileKey
 from .values import (
     IN_PLACE,
@@ -36,6 +36,7 @@ __all__ = [
     "Range",
     "SlotRange",
     "TableInfo",
+    "TablePlace",
     "VersionActions",
     "VersionRow",
     "file_schema",

@@ -15,7 +15,7 @@ from deltalakedb.events import Outcome
 
 from . import records
 from .files import BATCH_ROWS, FILE_COLUMNS, PartitionFilter, read_files, read_tombstones
-from .imports import ImportedTable, read_imported
+from .imports import ImportedTable, TablePlace, read_imported, read_places
 from .lifetimes import FileKey, read_ended, read_ends, read_live
 from .mirrors import read_progress, read_targets
 from .records import columns
@@ -229,6 +229,10 @@ class Catalog:
     def imported(self, name: str) -> ImportedTable | None:
         """The table of that name as its import left it, also while it has no version yet; None if there is none."""
         return read_imported(self._database, name)
+
+    def places(self) -> list[TablePlace]:
+        """Where every table lies, also one that has no version yet."""
+        return read_places(self._database)
 
     # Files and actions.
 

@@ -1,8 +1,9 @@
-"""How far the import of a table is: what the importer goes on from."""
+"""How far the import of a table is: what the importer goes on from; and which places are taken."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deltalakedb.database import Database
 
@@ -48,3 +49,18 @@ def read_imported(database: Database, name: str) -> ImportedTable | None:
     rows = database.query(_IMPORTED, [name])
     names = ImportedTable.__dataclass_fields__
     return ImportedTable(**dict(zip(names, rows[0], strict=True))) if rows else None
+
+
+class TablePlace(NamedTuple):
+    """A table that is not dropped, with or without a version, and where it lies."""
+
+    name: str
+    location: str
+    state: str
+    """ACTIVE, IMPORTING, RELEASED."""
+
+
+def read_places(database: Database) -> list[TablePlace]:
+    """The place of every table that is there."""
+    rows = database.query("SELECT t.name, t.location, t.state FROM dl_tables t WHERE t.state <> 'DROPPED'")
+    return [TablePlace(*row) for row in rows]

@@ -1,5 +1,5 @@
-"""Existing Delta tables come into a lake: read (`source`, `survey`), planned (`plan`, `times`), published through the log
-(`importer`, `chunks`, `sending`), and taken over (`cutover`, `adoption`)."""
+"""Existing Delta tables come into a lake: looked at (`source`, `neighbours`, `survey`), planned (`plan`, `times`), published
+through the log (`importer`, `chunks`, `sending`), and taken over (`cutover`, `adoption`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from deltalakedb.session import Session
 
 from .cutover import GRACE_SECONDS, Cutover
 from .importer import Importer, Options
+from .neighbours import checked_place
 from .plan import until
 from .report import ImportReport, Progress, Watch, Writer
 from .source import open_source
@@ -31,8 +32,10 @@ def import_table(
     watch: Watch = lambda progress: None,
 ) -> ImportReport:
     """Import the table at `source` as `name`, as `Lake.import_table` says."""
-    place = open_source(source, session.storage)
-    importer = Importer(session, name, place, Options(allow_roots=allow_roots, force=force), watch)
+    place = checked_place(session, name, open_source(source, session.storage))
+    cutover = cutover and up_to_version is None
+    options = Options(allow_roots=allow_roots, force=force, cutover=cutover)
+    importer = Importer(session, name, place, options, watch)
     found = importer.found
     if found is not None and found.state == "RELEASED":
         raise TxnLogImportError(
@@ -43,13 +46,18 @@ def import_table(
     taking = Cutover(session, place, importer, grace=grace, watch=watch)
     _, listing = taking.look()
     if up_to_version is not None:
+        if found is not None and found.version is not None and up_to_version < found.version:
+            raise TxnLogImportError(
+                f"the lake has version {found.version} of {name!r} already, which is above {up_to_version}: ask for that "
+                f"or a later one, or give the import up (lake.act('drop', table={name!r})) and begin again"
+            )
         listing = until(listing, up_to_version)
     importer.read(listing)
     if dry_run:
-        return importer.report("planned", refused=tuple(map(str, importer.problems())))
+        return importer.planned()
     importer.refuse()
     importer.publish(listing)
     importer.verify()
-    if not cutover or up_to_version is not None:
+    if not cutover:
         return importer.report("imported")
     return importer.report("adopted", adopted=taking.run())

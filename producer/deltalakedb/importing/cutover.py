@@ -69,7 +69,6 @@ class Cutover:
             newest, listing = self.look()
             importer.read(listing)
             importer.refuse()
-            self._check_fence()
             version = importer.newest + 1
             if version > newest and not self._claim(version):
                 continue
@@ -102,14 +101,6 @@ class Cutover:
         commit = listing.commits.get(newest)
         small = commit is not None and commit.size <= HELD_BYTES
         return newest, until(listing, newest - 1) if small and newest > 0 and self._is_ours(newest) else listing
-
-    def _check_fence(self) -> None:
-        """Raise `TxnLogImportError` if the table is another lake's, unless that is to be passed over."""
-        survey = self._importer.survey
-        if survey.fenced_elsewhere() and not self._importer.was_claimed:
-            self._importer.force(
-                f"{self._source.location} has the writer fence of another lake: `deltalakedb release` there gives it up"
-            )
 
     def _claim(self, version: int) -> bool:
         """Put our version if it is absent; whether it is there now."""

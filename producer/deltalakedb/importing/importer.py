@@ -16,6 +16,7 @@ from deltalakedb.events import ImportedAction, ImportedContent
 from deltalakedb.failpoints import Failpoint
 from deltalakedb.features import listed
 from deltalakedb.ids import import_txn_id, is_table_name, new_txn_id
+from deltalakedb.locations import same
 from deltalakedb.session import Session
 
 from .chunks import cut
@@ -24,7 +25,7 @@ from .report import ImportReport, Progress, Watch, Writer
 from .roots import Roots
 from .sending import PATIENCE_MS, Sending
 from .source import Source
-from .survey import Problem, Survey
+from .survey import Fence, Problem, Survey
 from .times import version_times
 
 _SHOWN: Final = 5
@@ -43,7 +44,9 @@ class Options:
     allow_roots: Sequence[str] = ()
     """URIs or absolute paths that files of the table may lie under besides its own folder."""
     force: bool = False
-    """Import although checksum files, or the totals that the log gives, disagree with it."""
+    """Import although checksum files, or the totals that the log gives, disagree with it, or another lake has it."""
+    cutover: bool = True
+    """Whether the table is to be taken over: that another lake has it stands against this only."""
 
 
 class Importer:
@@ -129,12 +132,17 @@ class Importer:
         self._times[found.version] = found.time_ms
         return Done(found.version, _KINDS[found.origin or "IMPORTED"])
 
-    def problems(self) -> list[Problem]:
-        """What stands against importing what was read."""
+    def refusals(self) -> list[Problem]:
+        """What stands against importing what was read, without what is forced."""
+        return [problem for problem in self._problems() if not (problem.forcible and self._options.force)]
+
+    def _problems(self) -> list[Problem]:
         late = _now_ms() + PATIENCE_MS
         ahead = [step for step in self._unsent if self._times[step.version] > late]
+        fence = self.survey.fence
         return [
             *self.survey.problems,
+            *([self._fenced(fence)] if fence is not None and self._options.cutover and not self.was_claimed else []),
             *(
                 Problem(what="its in-commit timestamp lies in the future", version=step.version, path="commitInfo")
                 for step in ahead[:1]
@@ -143,16 +151,13 @@ class Importer:
 
     def refuse(self) -> None:
         """Raise `TxnLogImportError` if anything stands against it that is not, or cannot be, forced."""
-        problems = self.problems()
-        hard = [problem for problem in problems if not (problem.forcible and self._options.force)]
+        hard = self.refusals()
         if hard:
             more = f"; and {len(hard) - _SHOWN} more" if len(hard) > _SHOWN else ""
-            way = " --force imports it nevertheless." if all(problem.forcible for problem in hard) else ""
             raise TxnLogImportError(
-                f"{self._source.location} is not imported: {'; '.join(map(str, hard[:_SHOWN]))}{more}.{way}"
+                f"{self._source.location} is not imported: {'; '.join(map(str, hard[:_SHOWN]))}{more}"
             )
-        for problem in problems:
-            self.force(str(problem))
+        self._pass_over(self._problems())
 
     def publish(self, listing: LogListing) -> None:
         """Publish what was read and is not in SQL, and wait until it is. Raises as `Sending.send`."""
@@ -180,27 +185,38 @@ class Importer:
         totals = self.survey.totals
         if (found.live_files, found.live_bytes) == (totals.files, totals.bytes):
             return
-        self.force(
-            f"{self._source.location} at version {self.newest} is not what was imported: SQL has {found.live_files:,} "
-            f"files of {found.live_bytes:,} bytes, and its log {totals.files:,} of {totals.bytes:,}. Was it changed "
-            "meanwhile?"
+        differs = Problem(
+            what=f"SQL has {found.live_files:,} files of {found.live_bytes:,} bytes, and the log {totals.files:,} of "
+            f"{totals.bytes:,}: was it changed meanwhile?",
+            version=self.newest,
+            path=self._source.location,
+            forcible=True,
         )
-
-    def force(self, what: str) -> None:
-        """Pass over something, and say so later. Raises `TxnLogImportError` unless that is wanted."""
         if not self._options.force:
-            raise TxnLogImportError(f"{what} --force goes on nevertheless")
-        if what not in self.forced:
-            self.forced.append(what)
+            raise TxnLogImportError(str(differs))
+        self._pass_over([differs])
 
-    def report(
-        self,
-        state: Literal["planned", "imported", "adopted"],
-        *,
-        adopted: int | None = None,
-        refused: tuple[str, ...] = (),
-    ) -> ImportReport:
-        """What came of it, or would come of it."""
+    def _pass_over(self, problems: Iterable[Problem]) -> None:
+        """Say later what was forced."""
+        self.forced += [text for text in map(str, problems) if text not in self.forced]
+
+    def _fenced(self, fence: Fence) -> Problem:
+        whose = "another lake" if fence.lake is None else f"another lake ({fence.lake})"
+        what = f"it has the writer fence of {whose}: `deltalakedb release` there gives it up"
+        if fence.lake == self._session.lake.lake_id:
+            what = (
+                "it has the writer fence of this lake, from a table that was dropped without `deltalakedb release`: "
+                "its last versions may not all have been published"
+            )
+        return Problem(what=what, version=fence.version, path=fence.path, forcible=True)
+
+    def planned(self) -> ImportReport:
+        """What would come of it."""
+        self._pass_over(problem for problem in self._problems() if problem.forcible and self._options.force)
+        return self.report("planned")
+
+    def report(self, state: Literal["planned", "imported", "adopted"], *, adopted: int | None = None) -> ImportReport:
+        """What came of it; what stands against it only where that is only planned."""
         survey = self.survey
         assert survey.protocol is not None, "a table that was read has a protocol"
         begun = self.versions > 0 or self.found is not None
@@ -221,7 +237,7 @@ class Importer:
             features=tuple(sorted(listed(survey.protocol))),
             checksums=survey.checked,
             writers=self.writers,
-            refused=refused,
+            refused=tuple(map(str, self.refusals())) if state == "planned" else (),
             forced=tuple(self.forced),
             skipped=tuple(self.skipped),
             adopted_version=adopted,
@@ -308,7 +324,7 @@ def _found(session: Session, name: str, source: Source) -> ImportedTable | None:
     session.catch_up()
     with session.catalog() as catalog:
         found = catalog.imported(name)
-    if found is not None and found.location != source.location:
+    if found is not None and not same(found.location, source.location):
         raise TxnLogImportError(
             f"the lake has a table {name!r} already, at {found.location}: import {source.location} under another name"
         )

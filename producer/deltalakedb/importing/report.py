@@ -54,7 +54,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[str, ...] = ()
     """Versions before the baseline that are left out, because their commits cannot be read."""
     adopted_version: int | None = None
-    """The version by which the lake took the table over."""
+    """The version by which the lake took the table over; None too for a table that was made in the lake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from deltalakedb.errors import TxnLogUriError
-from deltalakedb.paths import is_plain
+from deltalakedb.locations import normal
+from deltalakedb.paths import has_scheme, is_plain
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _VECTOR_NAME: Final = 20
 """Characters of a deletion vector's encoded file name, behind an optional folder."""
 
@@ -38,7 +37,7 @@ class Roots:
         return self.leads_out(path_or_inline if storage_type == "p" else path_or_inline[:-_VECTOR_NAME] or ".")
 
     def _place(self, path: str) -> str:
-        if _SCHEME.match(path):
+        if has_scheme(path):
             return absolute(quote(path, safe="/:@"))
         if path.startswith("/"):
             # Absolute in the table's own file system, as Hadoop has it.
@@ -49,22 +48,10 @@ class Roots:
 
 
 def absolute(uri: str) -> str:
-    """A URI or absolute path in the one form that places are compared in: decoded, without dots, `s3` for `s3a`.
-
-    Raises `TxnLogUriError` for a relative path.
-    """
-    if not _SCHEME.match(uri):
-        if not uri.startswith("/"):
-            raise TxnLogUriError(f"{uri!r} is neither a URI nor an absolute path")
-        return f"file://{_normal(uri)}"
-    parts = urlsplit(uri)
-    scheme = "s3" if parts.scheme in ("s3a", "s3n") else parts.scheme
-    return f"{scheme}://{'' if scheme == 'file' else parts.netloc}{_normal(unquote(parts.path) or '/')}"
-
-
-def _normal(path: str) -> str:
-    path = posixpath.normpath(f"/{path.lstrip('/')}")
-    return "" if path == "/" else path
+    """A URI or absolute path in the form that places are compared in. Raises `TxnLogUriError` for a relative path."""
+    if not has_scheme(uri) and not uri.startswith("/"):
+        raise TxnLogUriError(f"{uri!r} is neither a URI nor an absolute path")
+    return normal(uri)
 
 
 def _within(place: str, root: str) -> bool:

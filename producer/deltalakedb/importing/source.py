@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import posixpath
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit
+from typing import Final
+from urllib.parse import quote
 
 from deltalakedb.deltalog.checkpoints import CheckpointReader
 from deltalakedb.deltalog.listing import LogListing, list_log
 from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.errors import TxnLogImportError
 from deltalakedb.events import ImportedAction
+from deltalakedb.locations import normal
 from deltalakedb.objectstore import ObjectStore, open_object_store
 from deltalakedb.storage_options import StorageOptions
 from deltalakedb.uri import DeltaTableUri, parse_uri
 
 from .plan import Kind, Step
+
+_DISK: Final = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,18 @@ def open_source(uri: str, storage: StorageOptions) -> Source:
     return Source(location, open_object_store(location, options))
 
 
+def behind_links(location: str) -> str:
+    """The location that one leads to by symbolic links of this machine; one that is not on its disks stays as it is."""
+    path = _on_disk(location)
+    return location if path is None else f"{_DISK}{quote(os.path.realpath(path))}"
+
+
 def _location(uri: str) -> str:
-    """A table has one location, however its path is spelled."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        return uri.rstrip("/")
-    return f"file://{quote(posixpath.normpath(unquote(parts.path)))}"
+    """A folder on disk has one URI, however its path is spelled; on S3 the key is kept as it was given."""
+    path = _on_disk(uri)
+    return uri.rstrip("/") if path is None else f"{_DISK}{quote(path)}"
+
+
+def _on_disk(location: str) -> str | None:
+    place = normal(location)
+    return place.removeprefix(_DISK) or "/" if place.startswith(_DISK) else None

@@ -18,6 +18,7 @@ from deltalakedb.events import ImportedAction
 from deltalakedb.features import FENCE_FEATURE, ICT, READABLE, listed
 from deltalakedb.paths import canonical_path
 
+from .adoption import OPERATION
 from .plan import Kind, Step
 from .roots import Roots
 from .times import Stamp
@@ -35,7 +36,19 @@ class Problem:
     """Whether `force` passes over it."""
 
     def __str__(self) -> str:
-        return f"version {self.version} ({self.path}): {self.what}"
+        way = "; --force passes over it" if self.forcible else ""
+        return f"version {self.version} ({self.path}): {self.what}{way}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """The writer fence of a lake, as it is on the table."""
+
+    lake: str | None
+    """Id of the lake that took the table over last; None: none did, it was made in one."""
+    version: int
+    """Of the newest protocol with the fence in it."""
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +83,9 @@ class Survey:
     """Versions whose checksum file was compared."""
     txn_id: str | None = None
     """`commitInfo.txnId` of the newest version."""
+    fence: Fence | None = None
+    """What is on the table at the newest version."""
+    _adopter: str | None = None
     _live: dict[int, int] = field(default_factory=dict)
     """Size by file."""
     _bytes: int = 0
@@ -93,6 +109,7 @@ class Survey:
             try:
                 if action.kind == "commitInfo":
                     info = msgspec.json.decode(action.json, type=_CommitInfo)
+                    self._adopter = _lake_of(info) or self._adopter
                 else:
                     self._action(step, action, path)
             except (ValueError, TypeError) as error:
@@ -155,6 +172,8 @@ class Survey:
             case "protocol" if step.kind is not Kind.HISTORY:
                 self.protocol = from_json("protocol", action.json)
                 self._readable(step, self.protocol, path)
+                fenced = FENCE_FEATURE in listed(self.protocol)
+                self.fence = Fence(lake=self._adopter, version=step.version, path=path) if fenced else None
             case "metaData" if step.kind is not Kind.HISTORY:
                 self.metadata = _metadata(action.json)
 
@@ -201,17 +220,29 @@ class Survey:
                     path=path,
                 )
 
-    def fenced_elsewhere(self) -> bool:
-        """Whether a lake's writer fence is on the table."""
-        return self.protocol is not None and FENCE_FEATURE in listed(self.protocol)
-
 
 class _CommitInfo(
-    msgspec.Struct, rename={"in_commit_ms": "inCommitTimestamp", "engine": "engineInfo", "txn_id": "txnId"}
+    msgspec.Struct,
+    rename={
+        "in_commit_ms": "inCommitTimestamp",
+        "engine": "engineInfo",
+        "txn_id": "txnId",
+        "parameters": "operationParameters",
+    },
 ):
     in_commit_ms: int | None = None
     engine: str | None = None
     txn_id: str | None = None
+    operation: Any = None
+    parameters: Any = None
+
+
+def _lake_of(info: _CommitInfo) -> str | None:
+    """The lake that takes the table over by this commit."""
+    if info.operation != OPERATION or not isinstance(info.parameters, dict):
+        return None
+    lake = info.parameters.get("lakeId")
+    return lake if isinstance(lake, str) else None
 
 
 class _Vector(msgspec.Struct, rename={"storage_type": "storageType", "path": "pathOrInlineDv"}):

@@ -90,7 +90,9 @@ def release(
     """Give a table back: a last version without the writer fence, and it is closed here. Then others write it again."""
     with deltalakedb.connect(settings=settings_of(ctx, store=store, log=log, config=config)) as lake:
         result = lake.release(table)
-        released = Released(table=table, version=result.versions[table])
+        # One that was released before gets no version now.
+        version = result.versions[table] if table in result.versions else lake.version(table)
+        released = Released(table=table, version=version)
     if output is Output.JSON:
         typer.echo(as_json(released))
     else:
@@ -150,7 +152,9 @@ def _lines(report: ImportReport) -> list[str]:
     said = {
         "planned": "would be imported",
         "imported": "is imported, and stands in the lake read-only",
-        "adopted": f"is the lake's, from version {report.adopted_version} on",
+        "adopted": "is the lake's, which made it"
+        if report.adopted_version is None
+        else f"is the lake's, from version {report.adopted_version} on",
     }[report.state]
     rows = [
         ("table", f"{report.table} {'is refused' if report.refused else said}"),
