@@ -221,9 +221,14 @@ class ModelLake:
                     count=row["chunk_count"],
                     digest=row["digest"],
                     chunk_digest=row["chunk_digest"],
+                    size=len(row["content"]),
                     content=row["content"],
+                    head=row["head"],
                 )
                 add_content(needs, decode_content(row["content"]))
+        for events in needs.chunked.values():
+            for event in events:
+                add_content(needs, event.content)
         for row in self.rows["dl_staged_chunks"]:
             newest = max(row["time_ms"], state.incomplete.get(row["txn_id"], 0))
             state.incomplete[row["txn_id"]] = newest
@@ -341,7 +346,8 @@ class ModelLake:
             self.rows["dl_live_files"].remove(ended)
             self.past.append({**ended, "removed_version": removed_version})
         finished = set(batch.finished_chunks)
-        self.rows["dl_staged_chunks"] = [r for r in self.rows["dl_staged_chunks"] if r["txn_id"] not in finished]
+        for name in ("dl_staged_chunks", "dl_staged_files"):
+            self.rows[name] = [r for r in self.rows[name] if r["txn_id"] not in finished]
         self.outbox += batch.outbox
         self._check_keys()
 

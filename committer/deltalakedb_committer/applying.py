@@ -17,6 +17,8 @@ from deltalakedb.eventlog import Record
 from deltalakedb.events import Control, ImportedVersion, StagedTransaction
 from deltalakedb.failpoints import Failpoint
 
+from .completing import complete
+from .deciding.big import is_big
 from .deciding.decide import advance, decide, isolated
 from .deciding.decisions import Decision
 from .deciding.folded import decide_fold
@@ -95,6 +97,9 @@ class Applier:
             for _, event in unit:
                 add_needs(needs, event)
         self._store.load(needs, self._state)
+        event = units[0][0][1]
+        if is_big(event, self._state.rules):
+            complete(event, self._state, self._store, self._cursor)
         _LOADED.reached()
         batch = Batch()
         for unit in units:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from deltalakedb.eventlog import Record
 from deltalakedb.events import Control, SetRules, StagedTransaction
 
+from .deciding.big import is_big
 from .deciding.folding import Fold, Item, Unit, may_fold
 from .deciding.needs import StagedEvent
 from .deciding.rules import Rules
@@ -45,10 +46,11 @@ class Batching:
         """Add what was read next."""
         self._read.extend(records)
 
-    def take(self, limit: int, rules: Rules) -> list[Unit]:
-        """The next batch under `rules`, of about `limit` records; empty if no unit is complete.
+    def take(self, limit: int, rules: Rules, *, begun: bool = False) -> list[Unit]:
+        """The next batch under `rules`, of about `limit` records, or more for one that is `begun`; empty if no unit is
+        complete, or none may come to that one.
 
-        It ends after an event that may bring other rules.
+        It ends after an event that may bring other rules, and a chunk of a big transaction is one by itself.
         """
         units: list[Unit] = []
         count = size = 0
@@ -66,7 +68,8 @@ class Batching:
                     size += self._fold.bytes
                     self._fold = None
                 continue
-            if units and size + len(record.value) > MAX_BATCH_BYTES:
+            big = is_big(event, rules)
+            if (units and size + len(record.value) > MAX_BATCH_BYTES) or ((units or begun) and big):
                 self._next = item
                 break
             self._next = None
@@ -76,7 +79,7 @@ class Batching:
             units.append((item,))
             count += 1
             size += len(record.value)
-            if may_change_rules(units):
+            if big or may_change_rules(units):
                 break
         return units
 

@@ -22,6 +22,7 @@ from deltalakedb.ids import new_txn_id
 from .applying import Applier, event_of
 from .batching import Batching, may_change_rules
 from .catching_up import ToldCommits
+from .deciding.big import is_big
 from .deciding.decisions import Commit, Decision, Imported
 from .deciding.folding import Fold, Unit
 from .deciding.needs import StagedEvent
@@ -181,7 +182,7 @@ class Committer:
     def _gathered(self, units: list[Unit], limit: int) -> list[Unit]:
         """The batch, with what clients that are expected send in a moment."""
         clients = _clients(units)
-        if not clients or may_change_rules(units):
+        if not clients or may_change_rules(units) or is_big(units[0][0][1], self._applier.rules):
             return units
         deadline = time.monotonic() + self._gathering.patience()
         waited = came = False
@@ -191,7 +192,7 @@ class Committer:
                 break
             waited = True
             self._batching.put(self._reader.read(limit - len(units), left))
-            more = self._batching.take(limit - len(units), self._applier.rules)
+            more = self._batching.take(limit - len(units), self._applier.rules, begun=True)
             came = came or bool(more)
             clients |= _clients(more)
             units += more

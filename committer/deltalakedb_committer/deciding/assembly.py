@@ -14,13 +14,15 @@ from deltalakedb.ids import digest
 
 from .refusal import Refused
 from .rules import Rules
+from .staged_files import encoded_head
 from .state import StagedChunk
 
 
 def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules: Rules) -> Content | StagedChunk | None:
     """The whole transaction if `event` completes it, else the chunk to keep, or None if it is kept already.
 
-    `staged` are the chunks of the transaction that came before. Raises `Refused`: `LIMIT_EXCEEDED`, or
+    Of a big one the whole is without adds and removes, unless the contents of all its chunks are at hand. `staged` are
+    the chunks of the transaction that came before. Raises `Refused`: `LIMIT_EXCEEDED`, or
     `CONTENT_MISMATCH` where two chunks cannot be of one transaction or their digest is not that of their bytes.
     """
     envelope = event.envelope
@@ -48,7 +50,9 @@ def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules:
         count=envelope.chunk_count,
         digest=envelope.digest,
         chunk_digest=hashlib.sha256(event.content_bytes).digest(),
+        size=len(event.content_bytes),
         content=event.content_bytes,
+        head=encoded_head(event.content) if rules.is_big(envelope.chunk_count) else None,
     )
     for other in staged.values():
         if (other.count, other.digest) != (chunk.count, chunk.digest):
@@ -63,10 +67,17 @@ def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules:
                 Reason.CONTENT_MISMATCH, f"chunk {chunk.index} came before under the same id, with other bytes"
             )
         return None
-    if sum(len(other.content) for other in staged.values()) + len(chunk.content) > rules.max_transaction_bytes:
+    if sum(other.size for other in staged.values()) + chunk.size > rules.max_transaction_bytes:
         raise Refused(
             Reason.LIMIT_EXCEEDED,
             f"the transaction has more than {rules.max_transaction_bytes} bytes; split it into several",
+        )
+    heads = sum(len(other.head) for other in (*staged.values(), chunk) if other.head is not None)
+    if heads > rules.max_head_bytes:
+        raise Refused(
+            Reason.LIMIT_EXCEEDED,
+            f"the transaction has more than {rules.max_head_bytes} bytes besides the files that it adds and removes; "
+            "split it into several",
         )
     if len(staged) + 1 < chunk.count:
         return chunk
@@ -113,7 +124,9 @@ def _complete(chunks: Mapping[int, StagedChunk], index: int, content: Content) -
     whole = hashlib.sha256(b"".join(chunk.chunk_digest for chunk in ordered)).digest()
     if whole != ordered[0].digest:
         raise _not_the_digest()
-    return merged(content if chunk.index == index else decode_content(chunk.content) for chunk in ordered)
+    if all(chunk.content is not None for chunk in ordered):
+        return merged(content if chunk.index == index else decode_content(chunk.content or b"") for chunk in ordered)
+    return merged(decode_content(chunk.head or b"") for chunk in ordered)
 
 
 def _merged_work(works: list[TableWork]) -> TableWork:

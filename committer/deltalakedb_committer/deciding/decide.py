@@ -8,6 +8,9 @@ know.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import msgspec
 
 from deltalakedb.codec import HEADER_OUTCOME, HEADER_TXN
@@ -31,6 +34,7 @@ from deltalakedb.ids import is_txn_id
 from .advance import advance
 from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
 from .assembly import assemble
+from .big import checked_so_far, files_of
 from .decisions import (
     Accepted,
     Chunk,
@@ -44,12 +48,13 @@ from .decisions import (
     Rejection,
     Staged,
 )
-from .files import GivenFiles
+from .files import Files
 from .imports import decide_chunk
 from .lake_actions import decide_action
 from .needs import StagedEvent, Undecodable
 from .refusal import Refused, shown
 from .rules import rules
+from .staged_files import StagedWork, stage
 from .state import StagedChunk, State
 from .transactions import change_tables
 
@@ -99,18 +104,31 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
         if whole is None:
             return Nothing(position)
         if isinstance(whole, StagedChunk):
-            return Staged(position=position, txn_id=envelope.txn_id, event_time_ms=time_ms, chunk=whole)
-        return _decide_content(state, whole, envelope.digest, asker, chunked=chunked)
+            return _staged(state, event, whole, position, time_ms)
+        files = files_of(event, whole, state)
+        return _decide_content(state, whole, files, envelope.digest, asker, chunked=chunked)
     except Refused as refused:
         return rejection(asker, refused, envelope.digest, chunked=chunked)
 
 
-def _decide_content(state: State, content: Content, digest: bytes, asker: Asker, *, chunked: bool) -> Commit | Accepted:
+def _staged(state: State, event: StagedTransaction, chunk: StagedChunk, position: int, time_ms: int) -> Staged:
+    """The chunk is kept; of a big transaction its files as rows, checked already against what is known so far."""
+    txn_id = event.envelope.txn_id
+    works: tuple[StagedWork, ...] = ()
+    if chunk.head is not None:
+        checked = checked_so_far(event.content, state.chunks.get(txn_id, {}), txn_id, state)
+        parts, works = stage(event.content, checked, state.rules)
+        chunk = replace(chunk, parts=parts)
+    return Staged(position=position, txn_id=txn_id, event_time_ms=time_ms, chunk=chunk, works=works)
+
+
+def _decide_content(
+    state: State, content: Content, files: Sequence[Files], digest: bytes, asker: Asker, *, chunked: bool
+) -> Commit | Accepted:
     again = _committed_app(state, content.apps)
     if again is not None:
         committed = msgspec.structs.replace(again, already_committed=True)
         return accepted(asker, committed, digest, chunked=chunked)
-    files = [GivenFiles(work) for work in content.tables]
     time_ms, changes = change_tables(content, files, asker.txn_id, asker.time_ms, state)
     if not changes:
         newest = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=())

@@ -25,7 +25,9 @@ from deltalakedb.eventlog.port import Record
 from deltalakedb.events import AppTransaction, Outcome
 from deltalakedb.slots import Slots, Widths
 
+from .files import StagedChange
 from .rules import Rules
+from .staged_files import StagedWork
 from .state import FileKey, LiveFile, StagedChunk, TableState, Target, UnderWay
 
 
@@ -79,6 +81,8 @@ class TableChange(Actions, frozen=True, kw_only=True):
     widths: Widths
     parts: tuple[Part, ...] = ()
     """Whose files these are, if the version comes out of a fold; else they are all the commit's one transaction's."""
+    staged: StagedChange | None = None
+    """Adds and removes that lie in SQL: then there are none above, and nothing that they supersede."""
 
     @property
     def metadata_version(self) -> int:
@@ -273,6 +277,8 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     txn_id: str
     event_time_ms: int
     chunk: StagedChunk
+    works: tuple[StagedWork, ...] = ()
+    """Its adds and removes, where they are to be kept as rows."""
 
 
 class Nothing(msgspec.Struct, frozen=True):

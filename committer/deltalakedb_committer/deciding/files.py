@@ -31,6 +31,27 @@ from .validate import (
 )
 
 
+class Placing(NamedTuple):
+    """Where the rows of one chunk come among the files of the version: numbers of its first add and first remove."""
+
+    work: int
+    chunk_index: int
+    first_add: int
+    first_remove: int
+
+
+class StagedChange(NamedTuple):
+    """Adds and removes of a version that lie in SQL."""
+
+    placings: tuple[Placing, ...]
+    added_files: int
+    added_bytes: int
+    removed_files: int
+    removed_bytes: int
+    ended_files: int
+    """Live rows that end, be it that an add takes their place."""
+
+
 class Effect(NamedTuple):
     """What the files of a transaction do to a table. The tuples are empty where the rows lie in SQL."""
 
@@ -47,6 +68,8 @@ class Effect(NamedTuple):
     added_bytes: int
     widths: Widths
     """Of the table, with the files that come."""
+    staged: StagedChange | None = None
+    """The files that lie in SQL."""
 
 
 class Files(Protocol):

@@ -20,8 +20,7 @@ from deltalakedb.events import (
 )
 from deltalakedb.paths import canonical_path, is_plain
 
-TableKey = tuple[str | None, str | None]
-"""(table id, name) as an event gives them; the id wins."""
+from .parts import TableKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +69,9 @@ class Needs:
 
     txn_ids: set[str] = field(default_factory=set)
     """Whose first decision is needed."""
-    chunked: set[str] = field(default_factory=set)
-    """Those of `txn_ids` that come in several chunks: what is staged of them is needed, and in turn what that names
-    (`add_content` of each staged chunk), because the batch may bring the last one."""
+    chunked: dict[str, list[StagedTransaction]] = field(default_factory=dict)
+    """Those of `txn_ids` that come in several chunks, with the chunks that the batch brings: what is staged of them is
+    needed, and in turn what all of them name (`add_content` of each), if the batch brings the last one."""
     apps: dict[str, set[int]] = field(default_factory=dict)
     """Per app id the application versions that are named: of each the first committed one at or above it is needed,
     and the first decision of its transaction."""
@@ -84,9 +83,10 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
     match event:
         case StagedTransaction():
             needs.txn_ids.add(event.envelope.txn_id)
-            if event.envelope.chunk_count != 1:
-                needs.chunked.add(event.envelope.txn_id)
-            add_content(needs, event.content)
+            if event.envelope.chunk_count == 1:
+                add_content(needs, event.content)
+            else:
+                needs.chunked.setdefault(event.envelope.txn_id, []).append(event)
         case ImportedVersion():
             needs.txn_ids.add(event.envelope.txn_id)
             _add_imported(needs, event.content)

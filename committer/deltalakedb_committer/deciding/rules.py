@@ -23,6 +23,10 @@ class Rules:
     max_chunks: int = 4_096
     max_chunk_bytes: int = 900_000
     max_transaction_bytes: int = 2 * 1024**3
+    whole_chunks: int = 8
+    """A transaction in more chunks than this is big: its adds and removes are checked and kept as rows while they come."""
+    max_head_bytes: int = 32 * 1024**2
+    """Of a big transaction all that is neither add nor remove, encoded: it is decided from memory."""
     max_apps: int = 100
     max_read_files: int = 1_000_000
     max_predicate_terms: int = 10_000
@@ -59,6 +63,10 @@ class Rules:
     """How many versions back a read version may lie that has to be checked against every winner since."""
     outcome_partitions: int = 8
     """Outcome partitions that are answered to; an event that names another one is decided and answered nowhere."""
+
+    def is_big(self, chunk_count: int) -> bool:
+        """Whether a transaction in so many chunks is."""
+        return chunk_count > self.whole_chunks
 
     reader_features: frozenset[str] = frozenset(
         {

@@ -21,6 +21,7 @@ from deltalakedb.delta_types import StructType
 from deltalakedb.events import Outcome
 
 from .facts import TableFacts
+from .parts import ChunkPart, StagedFacts
 from .read_predicates import PartitionValues
 from .rules import Rules
 
@@ -224,7 +225,14 @@ class StagedChunk:
     count: int
     digest: bytes
     chunk_digest: bytes
-    content: bytes
+    size: int
+    """Of the content."""
+    content: bytes | None
+    """None where it is not needed: it lies in SQL."""
+    head: bytes | None = None
+    """Of a big transaction: the content without adds and removes, encoded."""
+    parts: tuple[ChunkPart, ...] | None = None
+    """Of a big transaction: its adds and removes, which lie in SQL. None where they are not needed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,6 +260,8 @@ class State:
     transaction. The first decisions of these transactions are in `decided` too."""
     chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
     """Staged chunks of the incomplete transactions that the batch names, by index."""
+    staged: dict[str, StagedFacts] = field(default_factory=dict)
+    """Big transactions that are complete, as far as files go."""
     incomplete: dict[str, int] = field(default_factory=dict)
     """Every transaction of which some chunks are staged and others missing, and the append time of its newest one."""
     touched: set[int] = field(default_factory=set)
@@ -278,6 +288,7 @@ class State:
         self.decided.clear()
         self.apps.clear()
         self.chunks.clear()
+        self.staged.clear()
         for number in self.touched:
             table = self.tables[number]
             table.files.clear()

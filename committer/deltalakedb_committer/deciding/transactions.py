@@ -19,6 +19,7 @@ from .intents import Definition, apply_intent, check_existing, new_table
 from .other_actions import Others, check_fit, check_metadata, check_protocol, parse_others
 from .refusal import Refused, shown
 from .rules import Rules
+from .staged_files import Checked
 from .state import State, TableState
 from .validate import check_change_data
 
@@ -134,7 +135,7 @@ def _drafts(content: Content, files: Sequence[Files], txn_id: str, state: State)
     seen: set[int] = set()
     created: list[TableState] = []
     for work, of_table in zip(content.tables, files, strict=True):
-        draft = draft_of(work, of_table, txn_id, state, created)
+        draft = _draft(work, of_table, txn_id, state, created)
         if draft.created:
             created.append(draft.table)
         if draft.table.table_no in seen:
@@ -150,9 +151,18 @@ def _drafts(content: Content, files: Sequence[Files], txn_id: str, state: State)
     return drafts
 
 
-def draft_of(work: TableWork, files: Files, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
-    """What `work` makes of its table before its verbatim actions are looked at. `siblings` are tables that the same
-    transaction creates. Raises `Refused`."""
+def checked_against(work: TableWork, files: Files, txn_id: str, state: State) -> Checked | None:
+    """What the files of `work` are to be checked against, as things are; None if it would be refused before that."""
+    try:
+        draft = _draft(work, files, txn_id, state, ())
+        if work.others:
+            _take_others(draft, state)
+    except Refused:
+        return None
+    return Checked.against(draft.table, draft.facts)
+
+
+def _draft(work: TableWork, files: Files, txn_id: str, state: State, siblings: Sequence[TableState]) -> Draft:
     if work.id is None and work.name is None:
         raise Refused(Reason.INVALID_ACTION, "a table is given neither by name nor by id")
     table = state.table(name=work.name, table_id=work.id)
@@ -324,6 +334,7 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
         live_files=table.live_files + draft.files.adds - effect.ended_files,
         live_bytes=live_bytes,
         widths=effect.widths,
+        staged=effect.staged,
     )
 
 

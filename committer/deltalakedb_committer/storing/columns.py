@@ -58,6 +58,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "dl_other_actions": ("table_no", "version", "n", "kind", "body"),
     "dl_staged_chunks": (
         *("txn_id", "chunk_index", "chunk_count", "digest", "chunk_digest", "position", "time_ms", "content"),
+        *("size", "head", "parts"),
+    ),
+    "dl_staged_files": (
+        *("txn_id", "chunk_index", "work", "kind", "n", "path", "dv_id", PARTITION_TEXT, "size", "modification_time"),
+        *("data_change", "stats", "num_records", "tags", *_VECTOR),
+        *("base_row_id", "default_row_commit_version", "clustering_provider", "extra", "canonical_path"),
+        *("min1", "max1", "min2", "max2", "min3", "max3", "min4", "max4"),
     ),
     "dl_imports": ("table_no", "version", "chunks", "chunk_count", "progress"),
     "dl_mirror_targets": Target._fields,

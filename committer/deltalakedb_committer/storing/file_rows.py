@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from deltalakedb.actions import AddFile, CdcFile, DeletionVector, RemoveFile
 from deltalakedb.paths import canonical_path, is_plain
+from deltalakedb.slots import NO_SLOTS
 from deltalakedb_committer.deciding.file_rest import ADD_REST, CDC_REST, REMOVE_REST, FileRest, as_json, split_rest
+from deltalakedb_committer.deciding.staged_files import StagedWork
 from deltalakedb_committer.deciding.state import TableState
 
 _NO_VECTOR = (None,) * 6
@@ -74,6 +76,20 @@ def remove_row(table_no: int, version: int, n: int, remove: RemoveFile) -> tuple
         more.default_row_commit_version,
         extra,
     )
+
+
+def staged_rows(txn_id: str, chunk_index: int, staged: StagedWork) -> Iterator[tuple[Any, ...]]:
+    """Rows of `dl_staged_files`: as those of adds and removes will be, but for where they come in which version."""
+    head = (txn_id, chunk_index, staged.work)
+    for n, (add, records, slots) in enumerate(zip(staged.adds, *staged.measures, strict=True)):
+        _, _, _, *row = live_row(staged.table, 0, n, add, records, slots)
+        yield (*head, "add", n, *row)
+    for n, remove in enumerate(staged.removes):
+        _, _, _, path, dv_id, data_change, _, _, _, _, stats, *row, extra = remove_row(0, 0, n, remove)
+        yield (
+            *(*head, "remove", n, path, dv_id, None, None, None, data_change, stats, None, *row, None, extra, None),
+            *NO_SLOTS,
+        )
 
 
 def cdc_row(table_no: int, version: int, n: int, cdc: CdcFile) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from deltalakedb.database import Database, Row
 from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
 from deltalakedb_committer.deciding.needs import Needs, TableNeeds, add_content
+from deltalakedb_committer.deciding.parts import ChunkPart
+from deltalakedb_committer.deciding.staged_files import head_of
 from deltalakedb_committer.deciding.state import (
     Decided,
     LiveFile,
@@ -101,17 +104,52 @@ def load(database: Database, needs: Needs, state: State) -> None:
 
 
 def _load_chunks(database: Database, needs: Needs, state: State) -> None:
+    """What is staged of the transactions that come in chunks. The contents of a transaction's chunks, and what they
+    name, only where the batch may complete it and it is not big: until then nobody looks at them."""
     rows = database.query(
-        "SELECT txn_id, chunk_index, chunk_count, digest, chunk_digest, content FROM dl_staged_chunks "
-        "WHERE txn_id = ANY(?)",
+        "SELECT c.txn_id, c.chunk_index, c.chunk_count, c.digest, c.chunk_digest, c.size, c.head "
+        "FROM dl_staged_chunks c WHERE c.txn_id = ANY(?)",
         [[txn_id for txn_id in needs.chunked if _stored(txn_id)]],
     )
     for txn_id, *fields in rows:
-        index, count, digest, chunk_digest, content = fields
+        index, count, digest, chunk_digest, size, head = fields
         state.chunks.setdefault(txn_id, {})[index] = StagedChunk(
-            index=index, count=count, digest=digest, chunk_digest=chunk_digest, content=content
+            index=index, count=count, digest=digest, chunk_digest=chunk_digest, size=size, content=None, head=head
         )
-        add_content(needs, decode_content(content))
+    for txn_id, events in needs.chunked.items():
+        chunks = state.chunks.get(txn_id, {})
+        count = events[0].envelope.chunk_count
+        if state.rules.is_big(count):
+            for chunk in chunks.values():
+                if chunk.head is not None:
+                    add_content(needs, decode_content(chunk.head))
+            for event in events:
+                add_content(needs, head_of(event.content))
+        elif len(chunks) + len(events) >= count:
+            load_contents(database, txn_id, state)
+            for chunk in chunks.values():
+                add_content(needs, decode_content(chunk.content or b""))
+            for event in events:
+                add_content(needs, event.content)
+
+
+def load_contents(database: Database, txn_id: str, state: State) -> None:
+    """Load the contents of a transaction's staged chunks."""
+    chunks = state.chunks.get(txn_id, {})
+    if not chunks:
+        return
+    rows = database.query("SELECT c.chunk_index, c.content FROM dl_staged_chunks c WHERE c.txn_id = ?", [txn_id])
+    for index, content in rows:
+        chunks[index] = replace(chunks[index], content=content)
+
+
+def load_parts(database: Database, txn_id: str, state: State) -> None:
+    """Load what was found out about the files of a big transaction's staged chunks."""
+    chunks = state.chunks.get(txn_id, {})
+    rows = database.query("SELECT c.chunk_index, c.parts FROM dl_staged_chunks c WHERE c.txn_id = ?", [txn_id])
+    for index, parts in rows:
+        if parts is not None:
+            chunks[index] = replace(chunks[index], parts=msgspec.json.decode(parts, type=tuple[ChunkPart, ...]))
 
 
 def _load_heads(database: Database, tables: Sequence[TableState]) -> None:

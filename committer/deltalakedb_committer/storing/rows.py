@@ -35,10 +35,11 @@ from deltalakedb_committer.deciding.decisions import (
     TableChange,
 )
 from deltalakedb_committer.deciding.file_rest import as_json
+from deltalakedb_committer.deciding.files import StagedChange
 from deltalakedb_committer.deciding.state import TableState, Target, UnderWay
 
 from .columns import COLUMNS
-from .file_rows import cdc_row, live_row, remove_row
+from .file_rows import cdc_row, live_row, remove_row, staged_rows
 
 RENDER_VERSION = 1
 """Which renderer of the mirror gives the bytes of the versions written now."""
@@ -55,6 +56,16 @@ class OutboxRow(NamedTuple):
     stream_partition: int
     headers: dict[str, bytes]
     payload: bytes
+
+
+class Placed(NamedTuple):
+    """The files of one table in a big transaction: where the rows come from, and where they go."""
+
+    txn_id: str
+    table_no: int
+    version: int
+    time_ms: int
+    change: StagedChange
 
 
 _OVER = frozenset({"dl_tables", "dl_table_heads", "dl_imports", "dl_mirror_targets"})
@@ -80,6 +91,9 @@ class Batch:
     """By table_no the version of which a part is imported, columns as in `COLUMNS["dl_imports"]`; None: no more."""
     targets: dict[str, Target] = field(default_factory=dict)
     """Mirror targets that are new or change."""
+    placed: list[Placed] = field(default_factory=list)
+    """Adds and removes of big transactions that come from `dl_staged_files`. Of tables that nothing else in the batch
+    changes."""
     finished_chunks: list[str] = field(default_factory=list)
     """Transactions whose staged chunks are not needed any more, those of this batch included."""
     outbox: list[OutboxRow] = field(default_factory=list)
@@ -126,9 +140,12 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
             batch.inserts["dl_staged_chunks"].append(
                 (
                     *(decision.txn_id, chunk.index, chunk.count, chunk.digest, chunk.chunk_digest),
-                    *(decision.position, decision.event_time_ms, chunk.content),
+                    *(decision.position, decision.event_time_ms, chunk.content, chunk.size, chunk.head),
+                    None if chunk.parts is None else msgspec.json.encode(chunk.parts).decode(),
                 )
             )
+            for work in decision.works:
+                batch.inserts["dl_staged_files"] += staged_rows(decision.txn_id, chunk.index, work)
             return
         case Nothing():
             return
@@ -206,6 +223,10 @@ def _add_transaction(batch: Batch, decision: Commit | Accepted | Rejection, *, c
 def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedTable:
     table, version = change.table, change.version
     added_bytes, removed_bytes = _add_actions(batch, table, version, change)
+    added_files, removed_files = len(change.adds), len(change.removes)
+    if change.staged is not None:
+        _, added_files, added_bytes, removed_files, removed_bytes, _ = change.staged
+        batch.placed.append(Placed(commit.txn_id, table.table_no, version, commit.time_ms, change.staged))
     batch.inserts["dl_table_versions"].append(
         (
             table.table_no,
@@ -227,9 +248,9 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
             change.changes_data,
             change.metadata is not None,
             change.protocol is not None,
-            len(change.adds),
+            added_files,
             added_bytes,
-            len(change.removes),
+            removed_files,
             removed_bytes,
             None,
             None,
@@ -251,9 +272,9 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
         name=table.name,
         old_version=version - 1,
         new_version=version,
-        added_files=len(change.adds),
+        added_files=added_files,
         added_bytes=added_bytes,
-        removed_files=len(change.removes),
+        removed_files=removed_files,
         removed_bytes=removed_bytes,
     )
 

@@ -7,6 +7,7 @@ of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
@@ -18,13 +19,17 @@ from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
 from deltalakedb.failpoints import Failpoint
 from deltalakedb_committer.deciding.needs import Needs
+from deltalakedb_committer.deciding.parts import Found, TableKey
+from deltalakedb_committer.deciding.staged_files import StagedWork
 from deltalakedb_committer.deciding.state import Lake, State, Target
 
 from .columns import COLUMNS
 from .durability import verify_durability
-from .loading import load, load_directory
+from .file_rows import staged_rows
+from .loading import load, load_contents, load_directory, load_parts
 from .partitions import Partitions
 from .rows import Batch, OutboxRow
+from .staged_files import Asked, find, live_files_missing, place
 
 IN_PLACE = "in-place"
 """The mirror target that every lake has: the tables' own locations."""
@@ -259,6 +264,39 @@ class SqlCommitStore:
         """Load what `needs` names and `state` has not got; what staged chunks name is added to `needs`."""
         load(self._database, needs, state)
 
+    def load_contents(self, txn_id: str, state: State) -> None:
+        """Load the contents of a transaction's staged chunks."""
+        load_contents(self._database, txn_id, state)
+
+    def load_parts(self, txn_id: str, state: State) -> None:
+        """Load what was found out about the files of a big transaction's staged chunks."""
+        load_parts(self._database, txn_id, state)
+
+    def chunk_content(self, txn_id: str, chunk_index: int) -> bytes:
+        """The content of one staged chunk."""
+        ((content,),) = self._database.query(
+            "SELECT c.content FROM dl_staged_chunks c WHERE c.txn_id = ? AND c.chunk_index = ?", [txn_id, chunk_index]
+        )
+        return bytes(content)
+
+    def stage_again(self, cursor: Cursor, txn_id: str, chunk_index: int, works: Sequence[StagedWork]) -> None:
+        """Keep the files of one chunk as rows, in place of those that are kept of it. The cursor stays where it is.
+
+        Raises `TxnLogFencedError`, and writes nothing, unless the stored cursor is `cursor`.
+        """
+        with self._database.transaction():
+            self._move(cursor, cursor)
+            self._database.submit(
+                "DELETE FROM dl_staged_files WHERE txn_id = ? AND work = ANY(?) AND chunk_index = ?",
+                [txn_id, [work.work for work in works], chunk_index],
+            )
+            rows = [row for work in works for row in staged_rows(txn_id, chunk_index, work)]
+            self._database.insert("dl_staged_files", COLUMNS["dl_staged_files"], rows)
+
+    def find(self, txn_id: str, asked: Sequence[Asked]) -> dict[TableKey, Found]:
+        """What the rows of a complete transaction's files tell."""
+        return find(self._database, txn_id, asked)
+
     def write(self, cursor: Cursor, batch: Batch, new: Cursor) -> None:
         """Write a batch and move the cursor, in one SQL transaction.
 
@@ -310,7 +348,7 @@ class SqlCommitStore:
                 files, partitions = self._partitions.number(self._database, rows)
                 self._database.insert("dl_partitions", ("table_no", "partition_no", "partition_values"), partitions)
                 self._database.insert(table, _FILE_COLUMNS, files)
-            elif table == "dl_staged_chunks":
+            elif table in ("dl_staged_chunks", "dl_staged_files"):
                 self._database.insert(table, COLUMNS[table], [row for row in rows if row[0] not in finished])
             else:
                 self._database.insert(table, COLUMNS[table], rows)
@@ -325,6 +363,9 @@ class SqlCommitStore:
             self._database.submit("DELETE FROM dl_imports WHERE table_no = ANY(?)", [sorted(batch.imports)])
             under_way = [row for row in batch.imports.values() if row is not None]
             self._database.insert("dl_imports", COLUMNS["dl_imports"], under_way)
+        if batch.placed:
+            place(self._database, batch.placed)
+            self._partitions = Partitions()
         if batch.superseded:
             ended = self._database.move(
                 *("dl_live_files", "dl_past_files", _FILE_COLUMNS, sorted(batch.superseded)),
@@ -332,13 +373,10 @@ class SqlCommitStore:
                 adding=("removed_version",),
             )
             if ended != len(batch.superseded):
-                raise TxnLogHaltedError(
-                    "LIVE_FILE_MISSING",
-                    f"{len(batch.superseded)} files end in this batch, but only {ended} of them are live in SQL: rows "
-                    "were changed behind the committer's back. Nothing was written; restore the store from its backup",
-                )
+                raise live_files_missing(len(batch.superseded), ended)
         if finished:
-            self._database.submit("DELETE FROM dl_staged_chunks WHERE txn_id = ANY(?)", [sorted(finished)])
+            for table in ("dl_staged_chunks", "dl_staged_files"):
+                self._database.submit(f"DELETE FROM {table} WHERE txn_id = ANY(?)", [sorted(finished)])
 
     def _cursor(self, statement: str) -> Cursor:
         rows = self._database.query(statement, [self.lake().lake_id])

@@ -301,7 +301,40 @@ CREATE TABLE dl_staged_chunks (
     chunk_digest        BLOB NOT NULL,              -- SHA-256 of content
     position            BIGINT NOT NULL,
     time_ms             BIGINT NOT NULL,
-    content             BLOB NOT NULL
+    content             BLOB NOT NULL,
+    size                INTEGER NOT NULL,           -- bytes of content
+    head                BLOB,                       -- of a big transaction: content without adds and removes
+    parts               TEXT                        -- of a big transaction: JSON, what was found out about those
+);
+
+-- Adds and removes of big transactions that are not complete yet, as their rows will be.
+CREATE TABLE dl_staged_files (
+    txn_id              TEXT NOT NULL,
+    chunk_index         INTEGER NOT NULL,
+    work                BIGINT NOT NULL,            -- of the table, within its transaction
+    kind                TEXT NOT NULL,              -- add, remove
+    n                   INTEGER NOT NULL,           -- place among those of this kind that the chunk has of the table
+    path                TEXT NOT NULL,
+    dv_id               TEXT NOT NULL,
+    partition_values    TEXT,                       -- JSON object, keys in order of name
+    size                BIGINT,
+    modification_time   BIGINT,
+    data_change         BOOLEAN NOT NULL,
+    stats               TEXT,
+    num_records         BIGINT,
+    tags                TEXT,
+    dv_storage_type     TEXT,
+    dv_path             TEXT,
+    dv_offset           INTEGER,
+    dv_size             INTEGER,
+    dv_cardinality      BIGINT,
+    dv_max_row_index    BIGINT,
+    base_row_id         BIGINT,
+    default_row_commit_version BIGINT,
+    clustering_provider TEXT,
+    extra               TEXT,
+    canonical_path      TEXT,
+    min1 BIGINT, max1 BIGINT, min2 BIGINT, max2 BIGINT, min3 BIGINT, max3 BIGINT, min4 BIGINT, max4 BIGINT
 );
 
 -- Imported versions of which some chunks have come. Their rows are there already, above the table's head.

@@ -312,8 +312,43 @@ CREATE TABLE dl_staged_chunks (
     position            INTEGER NOT NULL,
     time_ms             INTEGER NOT NULL,
     content             BLOB NOT NULL,
+    size                INTEGER NOT NULL,           -- bytes of content
+    head                BLOB,                       -- of a big transaction: content without adds and removes
+    parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
     PRIMARY KEY (txn_id, chunk_index)
 );
+
+-- Adds and removes of big transactions that are not complete yet, as their rows will be.
+CREATE TABLE dl_staged_files (
+    txn_id              TEXT NOT NULL,
+    chunk_index         INTEGER NOT NULL,
+    work                INTEGER NOT NULL,           -- of the table, within its transaction
+    kind                TEXT NOT NULL,              -- add, remove
+    n                   INTEGER NOT NULL,           -- place among those of this kind that the chunk has of the table
+    path                TEXT NOT NULL,
+    dv_id               TEXT NOT NULL,
+    partition_values    TEXT,                       -- JSON object, keys in order of name
+    size                INTEGER,
+    modification_time   INTEGER,
+    data_change         BOOLEAN NOT NULL,
+    stats               TEXT,
+    num_records         INTEGER,
+    tags                TEXT,
+    dv_storage_type     TEXT,
+    dv_path             TEXT,
+    dv_offset           INTEGER,
+    dv_size             INTEGER,
+    dv_cardinality      INTEGER,
+    dv_max_row_index    INTEGER,
+    base_row_id         INTEGER,
+    default_row_commit_version INTEGER,
+    clustering_provider TEXT,
+    extra               TEXT,
+    canonical_path      TEXT,
+    min1 INTEGER, max1 INTEGER, min2 INTEGER, max2 INTEGER, min3 INTEGER, max3 INTEGER, min4 INTEGER, max4 INTEGER,
+    PRIMARY KEY (txn_id, work, kind, chunk_index, n)
+);
+CREATE INDEX dl_staged_files_path ON dl_staged_files (path);
 
 -- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
 CREATE TABLE dl_imports (

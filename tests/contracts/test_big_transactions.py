@@ -1,0 +1,137 @@
+"""A big transaction, decided by facts about rows, is decided as one that is held whole: on every engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from deltalakedb.codec import encode, encode_chunk
+from deltalakedb.database import Database, StoreAddress
+from deltalakedb.eventlog import Record
+from deltalakedb.events import Content, StagedTransaction, TableWork
+from deltalakedb_committer.applying import Applier, event_of
+from deltalakedb_committer.batching import Batching
+from deltalakedb_committer.deciding import rules as numbered
+from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.storing.digests import digests
+from deltalakedb_committer.storing.rows import Placed
+from deltalakedb_committer.storing.store import SqlCommitStore
+from tests.history import Historian
+from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake
+from tests.stores import address, database, migrated
+
+__all__ = ["address", "database"]
+
+STAGING = {"dl_staged_chunks", "dl_staged_files"}
+"""Hold more of a big transaction while it comes."""
+
+
+class Cutter(Historian):
+    """Cuts every transaction into single actions, dealt to a few chunks at random."""
+
+    def _parts(self, whole: Content) -> list[Content]:
+        chance = self._chance
+        cut: list[list[TableWork]] = [[] for _ in range(chance.randint(2, 5))]
+        for work in whole.tables:
+            bare = TableWork(name=work.name, id=work.id)
+            pieces = [*[replaced(bare, adds=(add,)) for add in work.adds]]
+            pieces += [replaced(bare, removes=(remove,)) for remove in work.removes]
+            if pieces and chance.random() < 0.1:
+                pieces.append(chance.choice(pieces))
+            for piece in pieces:
+                chance.choice(cut[1:] if chance.random() < 0.8 else cut).append(piece)
+            cut[0].insert(0, replaced(work, adds=(), removes=()))
+        first = Content(tables=tuple(cut[0]), apps=whole.apps, isolation=whole.isolation)
+        return [first, *[Content(tables=tuple(works)) for works in cut[1:]]]
+
+
+def replaced(work: TableWork, **fields: object) -> TableWork:
+    import msgspec
+
+    return msgspec.structs.replace(work, **fields)
+
+
+def history(seed: int, count: int) -> list[StagedEvent]:
+    lake = ModelLake()
+    historian = Cutter(lake, random.Random(seed))
+    events: list[StagedEvent] = []
+    while len(events) < count:
+        for event in historian.events():
+            lake.decide(event)
+            events.append(event)
+    return events
+
+
+def record(position: int, event: StagedEvent) -> Record:
+    assert not isinstance(event, Undecodable)
+    value = encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
+    return Record(partition=0, position=position, time_ms=START_MS + position, value=value, headers=())
+
+
+def run(store: SqlCommitStore, events: Sequence[StagedEvent], chance: random.Random, *, restarts: bool) -> list[Placed]:
+    """Apply events in batches of any size, by one committer after the other; what came from rows."""
+    placed: list[Placed] = []
+    applier, batching = Applier(store, store.take_over("test")), Batching(event_of)
+    position = 0
+    while position < len(events):
+        some = events[position : position + chance.randint(1, 6)]
+        batching.put(record(position + n, event) for n, event in enumerate(some))
+        position += len(some)
+        while units := batching.take(chance.randint(1, 6), applier.rules):
+            placed += applier.apply(units, published_position=0).placed
+        if restarts and chance.random() < 0.2:
+            applier, batching = Applier(store, store.take_over("test")), Batching(event_of)
+            position = applier.cursor.position
+    if units := batching.rest():
+        applier.apply(units, published_position=0)
+    return placed
+
+
+def hold_whole(monkeypatch: pytest.MonkeyPatch, chunks: int) -> None:
+    """From here on transactions in more chunks than that are big."""
+    for number, limits in list(numbered.RULES.items()):
+        monkeypatch.setitem(numbered.RULES, number, replace(limits, whole_chunks=chunks))
+
+
+def made(database: Database) -> SqlCommitStore:
+    store = SqlCommitStore(database)
+    store.init_lake(
+        lake_id=LAKE_ID,
+        root=ROOT,
+        log_address="log",
+        stream_identity="stream",
+        position=0,
+        fence=True,
+        created_ms=START_MS,
+    )
+    return store
+
+
+@pytest.fixture
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A store in which every transaction is held whole."""
+    database = migrated(StoreAddress(engine="sqlite", path=str(tmp_path_factory.mktemp("whole") / "store.db")))
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("seed", [0, 5, 6])
+def test_big_or_not_the_rows_are_the_same(
+    database: Database, whole: Database, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decisions, versions, files, partitions: nothing shows in which way a transaction was decided."""
+    events = history(seed, 50)
+    hold_whole(monkeypatch, numbered.Rules(number=1).max_chunks)
+    held = run(made(whole), events, random.Random(seed), restarts=False)
+    hold_whole(monkeypatch, 1)
+    placed = run(made(database), events, random.Random(seed + 1), restarts=True)
+
+    with whole.snapshot(), database.snapshot():
+        expected, found = digests(whole), digests(database)
+    assert held == []
+    assert sum(one.change.added_files for one in placed) > 0
+    assert sum(one.change.ended_files for one in placed) > 0
+    assert [name for name in found if found[name] != expected[name] and name not in STAGING] == []
