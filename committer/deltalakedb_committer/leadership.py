@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from deltalakedb.errors import TxnLogError
+from deltalakedb.errors import TxnLogError, TxnLogFencedError
 from deltalakedb.eventlog import EventLog, Stream
 from deltalakedb.failpoints import Failpoint
 
@@ -97,10 +97,11 @@ class Heartbeat:
     def __init__(
         self, open_store: Callable[[], SqlCommitStore], log: EventLog, *, takeover_after: float, interval: float = 1.0
     ) -> None:
+        """A sign of life comes each `interval` seconds, or as often as a standby of that kind has to see one."""
         self._open_store = open_store
         self._log = log
         self._takeover_after = takeover_after
-        self._interval = interval
+        self._interval = min(interval, takeover_after / 3)
         self._progress = time.monotonic()
         self._epoch: int | None = None
         self._stop = threading.Event()
@@ -159,6 +160,8 @@ class Heartbeat:
                     _RELEASED.reached()
                 finally:
                     store.close()
+            except TxnLogFencedError:
+                pass  # it is another one's already
             except TxnLogError:
                 logger.warning("could not release the lake; a standby will wait before it takes over", exc_info=True)
 

@@ -15,12 +15,10 @@ from deltalakedb import failpoints
 from deltalakedb.database import postgres as _postgres  # noqa: F401
 from deltalakedb.errors import TxnLogDatabaseError
 from deltalakedb.eventlog import kafka as _kafka  # noqa: F401
-from deltalakedb_committer import commands
+from deltalakedb_committer import commands, leadership
 from deltalakedb_committer import lakes as _lakes  # noqa: F401
 from deltalakedb_committer.applying import Applier
 from tests.mortuary import serve
-
-TAKEOVER_AFTER = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +35,9 @@ class Work:
     """What happens: it is killed, stopped, or an error that passes is raised, once."""
     passes: int = 0
     """How often it passes there before."""
+    takeover_after: float = 0.3
+    gives_signs: bool = True
+    """Whether it shows that it lives while it has nothing to do."""
 
 
 def _committer(given: dict[str, Any]) -> int:
@@ -46,12 +47,14 @@ def _committer(given: dict[str, Any]) -> int:
         os.dup2(out, descriptor)
     if work.at is not None:
         _arm(work.at, work.act, work.passes)
+    if not work.gives_signs:
+        leadership.Heartbeat._beat = lambda self: None  # type: ignore[method-assign]
     if work.at == "committer.ticked":
         # Ticks come early. What they do is for the log's time to say: nothing.
         expires_ms: Any = Applier.__dict__["expires_ms"]
         Applier.expires_ms = property(lambda applier: expires_ms.fget(applier) and 0)  # type: ignore[method-assign, assignment]
     try:
-        commands.run(store=[work.store], takeover_after=TAKEOVER_AFTER)
+        commands.run(store=[work.store], takeover_after=work.takeover_after)
     except typer.Exit as ended:
         return ended.exit_code
     return 0

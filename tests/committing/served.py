@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.codec import headers as headers_of
 from deltalakedb.database import Database, open_database
+from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import StagedTransaction
 from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
@@ -25,6 +30,8 @@ from tests.mortuary import Mortuary
 from tests.stores import migrated, postgres_address
 from tests.works import append, relaxed
 
+HISTORY = 300
+"""Events of a random history at most: to follow one costs more and more."""
 PATIENCE = 120.0
 """Seconds that a lake may take to decide what is there: servers come back, sessions run out, the machine is busy."""
 
@@ -64,8 +71,7 @@ class ServedLake:
 
     def publish(self, events: Iterable[StagedEvent]) -> None:
         """Append events, durably."""
-        for appended in [self.log.append(Stream.STAGED, [_message(event)]) for event in events]:
-            appended.result(PATIENCE)
+        self._append([_message(event) for event in events])
 
     def publish_pairs(self, count: int) -> None:
         """Blind appends to two tables each, now and then one of them twice."""
@@ -86,13 +92,47 @@ class ServedLake:
                 self._historian.follow(event)
             self.publish(events)
             sent += len(events)
-        self.log.append(Stream.STAGED, [Message(b"junk")]).result(PATIENCE)
+        self._append([Message(b"junk")])
+
+    def _append(self, messages: Sequence[Message]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                for appended in [self.log.append(Stream.STAGED, [message]) for message in messages]:
+                    appended.result(PATIENCE)
+            except TxnLogEventLogError:
+                # Any of them may be there or not: all of them again, as a client would.
+                assert time.monotonic() < deadline
+            else:
+                return
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """All the while, events come: a random history first, then pairs. What is not acknowledged is sent again."""
+        over = threading.Event()
+
+        def send() -> None:
+            sent = 0
+            while not over.is_set():
+                if sent < HISTORY:
+                    self.publish_history(6)
+                self.publish_pairs(10)
+                sent += 16
+                over.wait(0.05)
+
+        with ThreadPoolExecutor(1) as thread:
+            sending = thread.submit(send)
+            try:
+                yield
+            finally:
+                over.set()
+                sending.result(2 * PATIENCE)
 
     # Who decides it.
 
-    def start(self, at: str | None = None, act: str = "kill", passes: int = 0) -> int:
+    def start(self, at: str | None = None, **work_: Any) -> int:
         """Start a committer; its process id."""
-        work = Work(store=self.store_uri, log=str(self.output), at=at, act=act, passes=passes)
+        work = Work(store=self.store_uri, log=str(self.output), at=at, **work_)
         pid = self._mortuary.start(work)
         self._started.append(pid)
         return pid
@@ -131,8 +171,11 @@ class ServedLake:
         assert self.stop(pid) == 0, self.tail()
 
     def is_decided(self) -> bool:
-        """Whether the position is at the end of the log."""
-        return self.position()[1] == self.log.end(Stream.STAGED)
+        """Whether the position is at the end of the log, as far as servers that may just come back can tell."""
+        try:
+            return self.position()[1] == self.log.end(Stream.STAGED)
+        except (TxnLogDatabaseError, TxnLogEventLogError):
+            return False
 
     # What is there now.
 
@@ -151,7 +194,9 @@ class ServedLake:
     def check(self) -> dict[str, int]:
         """Check every invariant, once all is decided and told."""
         with self.database() as database:
-            return check_everything(database, self.log, self._folder)
+            found = check_everything(database, self.log, self._folder)
+        (self._folder / "checked.json").write_text(json.dumps(found))
+        return found
 
     @property
     def output(self) -> Path:
