@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import deltalakedb_migrations
-from deltalakedb.errors import TxnLogHaltedError
+from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb_migrations import MigrationError
 
 from .port import Database
@@ -36,6 +36,17 @@ def verify_schema(database: Database) -> None:
             "SCHEMA_TOO_OLD",
             f"the store lacks {', '.join(missing)}: run `deltalakedb migrate` with this release, then start again",
         )
+
+
+def grant(database: Database, role: str, to: str) -> None:
+    """Give the database role `to` the rights of `role` (committer, mirror, reader) and no others. Safe to repeat.
+
+    Raises `TxnLogConfigError` for a role that is not known, or a store without roles; `TxnLogDatabaseError`.
+    """
+    try:
+        deltalakedb_migrations.grant(database, role, to)
+    except ValueError as error:
+        raise TxnLogConfigError(str(error)) from error
 
 
 @contextmanager

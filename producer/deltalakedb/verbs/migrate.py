@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import Annotated, Protocol, cast
 
 import msgspec
 import typer
 
+from deltalakedb.database import open_database
+from deltalakedb.database.schema import grant
 from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.settings import Settings
 
@@ -40,6 +42,8 @@ class Migrated(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     migrations: tuple[str, ...]
     """Applied by this run; none if the store was up to date."""
+    granted: dict[str, str]
+    """By database role what it may be."""
 
 
 def migrate(
@@ -48,20 +52,38 @@ def migrate(
     log: LogOption = None,
     root: RootOption = None,
     config: ConfigOption = None,
+    grants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grant", metavar="ROLE=NAME", help="committer, mirror or reader: what a role of Postgres may be."
+        ),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a lake, or bring it up to this release: SQL schema, streams of the log. Safe to repeat.
 
     A new lake needs --log and --root as well; both are kept in the store, which is enough from then on.
+    With --grant roles of Postgres, made before, get the rights that they need and lose all others in the lake's schema.
     """
     settings = settings_of(ctx, store=store, log=log, root=root, config=config)
+    pairs = [pair.partition("=") for pair in grants or ()]
+    if wrong := [role for role, _, name in pairs if not name]:
+        raise typer.BadParameter(f"{wrong[0]}: the form is ROLE=NAME", param_hint="--grant")
     made = make_lake(settings)
+    if pairs:
+        database = open_database(settings.address)
+        try:
+            for role, _, name in pairs:
+                grant(database, role, name)
+        finally:
+            database.close()
     migrated = Migrated(
         lake_id=made.lake_id,
         store=str(settings.address),
         log=made.log_address,
         root=made.root,
         migrations=made.migrations,
+        granted={name: role for role, _, name in pairs},
     )
     if output is Output.JSON:
         typer.echo(as_json(migrated))
@@ -70,6 +92,8 @@ def migrate(
     typer.echo(f"store   {migrated.store}: {', '.join(migrated.migrations) or 'nothing to do'}")
     typer.echo(f"log     {migrated.log}")
     typer.echo(f"root    {migrated.root}")
+    for name, role in migrated.granted.items():
+        typer.echo(f"role    {name}: {role}")
 
 
 def make_lake(settings: Settings) -> Made:
