@@ -5,6 +5,7 @@
 # make bench    the benchmarks, as JSON lines; ONLY=commit.postgres runs a part, SECONDS=5 less long, CORES=2 on two cores
 # make soak     minutes of what shows rarely: a thousand kills of the mirror
 # make services fetches and caches the test services
+# make images   container images of the project and of every server, without an image registry; images-clean removes them
 # make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
 # make clean    removes what make made here; the cache shared by all clones stays
 
@@ -12,7 +13,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check golden bench soak services lock clean tools
+.PHONY: demo test check golden bench soak services images images-clean lock clean tools
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
@@ -29,6 +30,7 @@ checksum = $(shell cat $(1) | cksum | tr ' ' -)
 UV      := $(CACHE)/uv-$(call checksum,requirements/uv.txt)/bin/uv
 PROJECT := $(VENV)/.installed/project-$(call checksum,pyproject.toml)
 DEMO    := $(VENV)/.installed/demo-$(call checksum,requirements/build.txt requirements/demo.txt)
+IMAGES  := $(VENV)/.installed/containers-$(call checksum,requirements/build.txt requirements/containers.txt)
 TEST    := $(VENV)/.installed/test-$(call checksum,requirements/build.txt requirements/test.txt)
 
 demo: $(if $(wildcard $(TEST)),$(TEST),$(DEMO)) $(PROJECT)
@@ -62,6 +64,12 @@ soak: tools $(TEST) $(PROJECT) services
 services: tools $(TEST) $(UV)
 	@$(VENV)/bin/python -m tests.services.fetch $(UV)
 
+images: tools $(TEST) $(IMAGES) $(PROJECT) services
+	@$(VENV)/bin/python -m tests.containers.images
+
+images-clean: $(TEST) $(IMAGES)
+	@$(VENV)/bin/python -m tests.containers.engine remove
+
 # Before the minutes of fetching: what the system lacks is installed, or said, at once.
 tools: .python
 	@$(PYTHON) -m tests.services.tools
@@ -81,7 +89,7 @@ $(VENV)/.installed: | .python $(UV)
 
 INSTALL := $(UV) pip install -q --python $(VENV)/bin/python --no-build-isolation
 
-$(DEMO) $(TEST): | $(VENV)/.installed
+$(DEMO) $(TEST) $(IMAGES): | $(VENV)/.installed
 	@echo "$(VENV): installing what requirements/$(firstword $(subst -, ,$(notdir $@))).txt pins" >&2
 	@$(INSTALL) --require-hashes -r requirements/build.txt
 	@$(INSTALL) --require-hashes -r requirements/$(firstword $(subst -, ,$(notdir $@))).txt
@@ -101,6 +109,9 @@ lock: $(UV)
 	@$(COMPILE) --extra demo -c requirements/test.txt -o requirements/demo.txt pyproject.toml
 	@$(COMPILE) --group pyproject.toml:build -c requirements/test.txt -o requirements/build.txt
 	@$(COMPILE) --group pyproject.toml:go -o requirements/go.txt
+	@$(COMPILE) --extra kafka --extra postgres --extra s3 --extra services -c requirements/test.txt \
+	    -o requirements/services.txt pyproject.toml
+	@$(COMPILE) --group pyproject.toml:containers -c requirements/test.txt -o requirements/containers.txt
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
