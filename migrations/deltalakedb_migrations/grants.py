@@ -13,7 +13,7 @@ RIGHTS: dict[str, tuple[tuple[str, str], ...]] = {
             "UPDATE",
             "dl_committer_position, dl_committer_heartbeat, dl_tables, dl_table_heads, dl_imports, dl_mirror_targets",
         ),
-        ("DELETE", "dl_live_files, dl_staged_chunks, dl_imports, dl_outbox"),
+        ("DELETE", "dl_live_files, dl_staged_chunks, dl_staged_files, dl_imports, dl_outbox"),
     ),
     "mirror": (
         ("SELECT", _ALL),
@@ -25,7 +25,7 @@ RIGHTS: dict[str, tuple[tuple[str, str], ...]] = {
 """By role its rights, each with the tables that they are on."""
 _NOT: dict[str, tuple[tuple[str, str], ...]] = {
     "committer": (("INSERT", "dl_migrations, dl_lake, dl_mirror_status"),),
-    "reader": (("SELECT", "dl_staged_chunks, dl_outbox"),),
+    "reader": (("SELECT", "dl_staged_chunks, dl_staged_files, dl_outbox"),),
 }
 
 

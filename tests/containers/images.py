@@ -101,22 +101,16 @@ def build() -> None:
 
 def _base() -> str:
     """Debian with its Python, straight from the package archive."""
-    inputs = _hash([SUITE, *_BASE_PACKAGES, *_LEFT_OUT])
-    if _label(BASE) == inputs:
-        return inputs
-    since = time.monotonic()
     bootstrap = [
-        *(
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            "--mode=root",
-            "--aptopt=APT::Install-Recommends false",
-            f"--include={','.join(_BASE_PACKAGES)}",
-        ),
+        *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(_BASE_PACKAGES)}"),
+        "--aptopt=APT::Install-Recommends false",
         *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT),
         *(SUITE, "-", engine.mirror()),
     ]
+    inputs = _hash(bootstrap)
+    if _label(BASE) == inputs:
+        return inputs
+    since = time.monotonic()
     imported = ["docker", "import", "--change", f"LABEL {LABEL}={inputs}", "-", BASE]
     with subprocess.Popen(bootstrap, stdout=subprocess.PIPE) as making:
         environment = {**os.environ, **engine.environment()}

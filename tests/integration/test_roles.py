@@ -22,9 +22,9 @@ VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIG
 UPDATED = {
     "dl_committer_position", "dl_committer_heartbeat", "dl_tables", "dl_table_heads", "dl_imports", "dl_mirror_targets",
 }  # fmt: skip
-DELETED = {"dl_live_files", "dl_staged_chunks", "dl_imports", "dl_outbox"}
+DELETED = {"dl_live_files", "dl_staged_chunks", "dl_staged_files", "dl_imports", "dl_outbox"}
 NOT_ADDED = {"dl_migrations", "dl_lake", "dl_mirror_status"}
-UNDECIDED = {"dl_staged_chunks", "dl_outbox"}
+UNDECIDED = {"dl_staged_chunks", "dl_staged_files", "dl_outbox"}
 
 
 def allowed(role: str, verb: str, table: str) -> bool:
@@ -62,6 +62,12 @@ def roles(postgres_url: str) -> Iterator[dict[str, str]]:
             admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
+def added(number: int) -> deltalakedb.AddFile:
+    """An action of a transaction that is sent in several chunks."""
+    path = f"{number}-{'x' * 200}.parquet"
+    return deltalakedb.AddFile(path=path, partition_values={}, size=1, modification_time=1)
+
+
 def test_each_role_does_its_work_and_nothing_else(
     roles: dict[str, str], postgres_url: str, kafka_bootstrap: str, kafka_prefix: str, tmp_path: Path
 ) -> None:
@@ -91,6 +97,9 @@ def test_each_role_does_its_work_and_nothing_else(
         assert tx.result is not None
         lake.undo(tx.result.txn_id)
         assert lake.snapshot().table("numbers").to_arrow()["number"].to_pylist() == [0]
+        with lake.begin() as big:
+            big.stage_table("numbers", actions=[added(number) for number in range(6_000)])
+        assert big.result is not None
         lake.act("drop", table="numbers")
         lake.sync(timeout=60)
         assert [service.stop() for service in services] == [0, 0]
