@@ -353,7 +353,7 @@ def test_producer_lost_to_a_fatal_error(log: KafkaEventLog, caplog: pytest.LogCa
     """An error that ends an idempotent producer fails what it had, and appends go on with a new one."""
     append(log, Stream.STAGED, "before")
     futures = [log.append(Stream.STAGED, values(str(number))) for number in range(500)]
-    end_producer(log._appender._producer)
+    end_producer(log._appender(staged=True)._producer)
     errors = [future.exception(SECONDS) for future in futures]
     deadline = time.monotonic() + SECONDS
     while not told(caplog, "appending") and time.monotonic() < deadline:

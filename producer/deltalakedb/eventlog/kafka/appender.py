@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
@@ -16,11 +18,13 @@ from deltalakedb.errors import TxnLogEventLogError
 from deltalakedb.eventlog.port import Message
 
 from .health import Health
+from .pace import WINDOW_SECONDS, Pace
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
+_IDLE_SECONDS = 0.1
 
 # A producer that is given a message in its first milliseconds, before it is connected, finds no broker to give it its
 # producer id and asks again only half a second later.
@@ -28,7 +32,7 @@ _SETTLE_SECONDS = 0.02
 
 
 class Appender:
-    """One idempotent producer, replaced if an error ends it. Thread-safe."""
+    """One idempotent producer, replaced if an error ends it. Thread-safe; what it sends is paced, see `pace`."""
 
     def __init__(self, servers: str, settings: Settings) -> None:
         self._servers = servers
@@ -36,6 +40,11 @@ class Appender:
         self._closing = threading.Event()
         self._settled = time.monotonic() + _SETTLE_SECONDS
         self._health, self._producer = self._new()
+        self._pace = Pace()
+        self._held: deque[_Append] = deque()
+        self._held_until = 0.0
+        # Of the two above and of the order of what is sent. Whoever is told of a delivery may append something.
+        self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._collect, name=f"append to {servers}", daemon=True)
         self._thread.start()
 
@@ -43,20 +52,39 @@ class Appender:
         early = self._settled - time.monotonic()
         if early > 0:
             time.sleep(early)
-        producer = self._producer
         delivery = _Delivery(f"appending to {topic} at {self._servers}", len(messages), self._health)
-        try:
-            for index, message in enumerate(messages):
-                self._produce(producer, topic, message, partial(delivery.report, index))
-        except (KafkaException, BufferError) as error:
-            delivery.fail(error)
+        append = _Append(topic, messages, delivery)
+        with self._lock:
+            now = time.monotonic()
+            send_at = self._pace.send_at(now)
+            if self._held:
+                self._held.append(append)
+            elif send_at > now:
+                self._held.append(append)
+                self._held_until = send_at
+            else:
+                self._send(append)
         return delivery.future
 
     def close(self) -> None:
         self._closing.set()
         self._thread.join(_CLOSE_SECONDS)
+        with self._lock:
+            self._send_held()
         if _left_after_flush(self._producer, _CLOSE_SECONDS):
             _give_up(self._producer)
+
+    def _send(self, append: _Append) -> None:
+        producer, delivery = self._producer, append.delivery
+        try:
+            for index, message in enumerate(append.messages):
+                self._produce(producer, append.topic, message, partial(delivery.report, index))
+        except (KafkaException, BufferError) as error:
+            delivery.fail(error)
+
+    def _send_held(self) -> None:
+        while self._held:
+            self._send(self._held.popleft())
 
     def _produce(self, producer: Producer, topic: str, message: Message, report: partial[None]) -> None:
         while True:
@@ -73,7 +101,10 @@ class Appender:
                 # The queue is full: there is room again when the thread has collected reports.
                 if self._closing.is_set():
                     raise
-                time.sleep(0.001)
+                if threading.current_thread() is self._thread:
+                    producer.poll(0.001)
+                else:
+                    time.sleep(0.001)
 
     def _new(self) -> tuple[Health, Producer]:
         health = Health(f"appending to {self._servers}")
@@ -82,13 +113,32 @@ class Appender:
     def _collect(self) -> None:
         while not self._closing.is_set():
             try:
-                self._producer.poll(0.1)
+                self._producer.poll(self._patience())
             except KafkaException as error:
                 # This producer sends nothing any more; what it still had fails, and may be in the log or not.
                 logger.error("appending to %s goes on with a new producer: %s", self._servers, error)
                 ended = self._producer
                 self._health, self._producer = self._new()
                 _give_up(ended)
+            # Whoever has the lock may be waiting for room, which comes from this thread.
+            if self._held and time.monotonic() >= self._held_until and self._lock.acquire(blocking=False):
+                try:
+                    self._send_held()
+                finally:
+                    self._lock.release()
+
+    def _patience(self) -> float:
+        """How long to wait for delivery reports before looking whether there is something to send."""
+        now = time.monotonic()
+        if self._held:
+            return max(self._held_until - now, 0.0)
+        return WINDOW_SECONDS if self._pace.is_lively(now) else _IDLE_SECONDS
+
+
+class _Append(NamedTuple):
+    topic: str
+    messages: Sequence[Message]
+    delivery: _Delivery
 
 
 class _Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -71,7 +72,10 @@ class KafkaEventLog:
         self._settings = settings.client(servers, client_id, options)
         self._seen: set[Stream] = set()
         self._health = Health(f"asking {servers}")
-        self._admin, self._appender = self._clients(options)
+        self._lock = threading.Lock()
+        self._appenders: dict[bool, Appender] = {}
+        """By whether it is the one of the staged stream, which has one partition; the other is made when it is needed."""
+        self._admin = self._clients(options)
 
     def __repr__(self) -> str:
         return f"KafkaEventLog({self.address!r})"
@@ -144,7 +148,7 @@ class KafkaEventLog:
             # A producer that asks for a topic that is not there makes a broker with auto-creation create it.
             self._described(stream)
             self._seen.add(stream)
-        return self._appender.append(self._topic(stream), messages)
+        return self._appender(staged=stream is Stream.STAGED).append(self._topic(stream), messages)
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> Reader:
         _refuse_partition(stream, partition)
@@ -163,7 +167,9 @@ class KafkaEventLog:
         # A forked child has no part in its parent's clients, and ending them there would wait for ever.
         if not self._closed and os.getpid() == self._process:
             self._closed = True
-            self._appender.close()
+            with self._lock:
+                for appender in self._appenders.values():
+                    appender.close()
 
     def describe_later(self, stream: Stream) -> Future[TopicDescription]:
         """The stream's topic; the future raises `KafkaException`."""
@@ -176,15 +182,24 @@ class KafkaEventLog:
             "restore the topic for an old one",
         )
 
-    def _clients(self, options: Mapping[str, str]) -> tuple[AdminClient, Appender]:
+    def _clients(self, options: Mapping[str, str]) -> AdminClient:
         """The two clients that every log has; the appender at once, to be connected when the first append comes."""
         try:
             asking = AdminClient({**self._settings, **self._health.callbacks()})
-            return asking, Appender(self._servers, settings.producer(self._settings))
+            self._appender(staged=True)
+            return asking
         except KafkaException as error:
             refusal = redacted(str(error), options)
         # Not from within the handler: the error of the driver, which would come along, can show a password.
         raise TxnLogConfigError(f"the log's options are not understood: {refusal}")
+
+    def _appender(self, *, staged: bool) -> Appender:
+        with self._lock:
+            found = self._appenders.get(staged)
+            if found is None:
+                wanted = settings.producer(self._settings, one_partition=staged)
+                found = self._appenders[staged] = Appender(self._servers, wanted)
+            return found
 
     def _topic(self, stream: Stream) -> str:
         return f"{self._prefix}.{stream}"

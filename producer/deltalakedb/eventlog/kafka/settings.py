@@ -32,14 +32,18 @@ _CLIENT: Settings = {
     "retry.backoff.max.ms": 1_000,
 }
 _PRODUCER: Settings = {
-    # A message goes out at once; while five requests are under way, batches form by themselves. To wait here even a
-    # tenth of a millisecond costs each lone message a whole one and makes many no faster.
+    # A message goes out at once. To wait here even a tenth of a millisecond costs each lone message a whole one; what
+    # waits for others does so before, see `pace`.
     "linger.ms": 0,
     # Events are mostly text: it saves more time in system calls than it takes.
     "compression.type": "lz4",
     "message.timeout.ms": 120_000,
     "request.timeout.ms": 15_000,
     "queue.buffering.max.kbytes": 65_536,
+}
+_ONE_PARTITION: Settings = {
+    # A request has messages of one partition: those that come while one is under way are the next one.
+    "max.in.flight.requests.per.connection": 1,
 }
 _CONSUMER: Settings = {
     # A fetch is answered as soon as there is a byte, an idle one after half a second.
@@ -81,8 +85,10 @@ def client(servers: str, client_id: str, options: Mapping[str, str]) -> Settings
     return {**_CLIENT, **options, "bootstrap.servers": servers, "client.id": client_id}
 
 
-def producer(client: Settings) -> Settings:
-    return {**_PRODUCER, **client, **_PRODUCER_PROMISES}
+def producer(client: Settings, *, one_partition: bool) -> Settings:
+    """Settings of a producer, and whether all that it sends goes to one partition."""
+    own = _ONE_PARTITION if one_partition else {}
+    return {**_PRODUCER, **own, **client, **_PRODUCER_PROMISES}
 
 
 def consumer(client: Settings) -> Settings:
