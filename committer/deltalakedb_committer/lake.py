@@ -9,14 +9,21 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from deltalakedb.codec import encode
 from deltalakedb.database import open_database
 from deltalakedb.database.schema import migrate, pending
 from deltalakedb.errors import TxnLogConfigError
-from deltalakedb.eventlog import EventLog, Stream, open_event_log
+from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
+from deltalakedb.events import Control, SetRules
+from deltalakedb.ids import new_txn_id
 from deltalakedb.settings import Settings
 
 from .leadership import Heartbeat, Leadership, LockFile
 from .storing.store import SqlCommitStore
+
+OBJECT_STORE = "s3://"
+RULES_ON_OBJECT_STORES = 7
+"""A version there is a request that takes tens of milliseconds, so appends of 200 ms share one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +70,22 @@ def make_lake(settings: Settings) -> Made:
                 fence=settings.fence,
                 created_ms=int(time.time() * 1000),
             )
+            if lock_file(settings) is None and root.startswith(OBJECT_STORE):
+                _begin_with(RULES_ON_OBJECT_STORES, log, lake_id, holder(settings))
         finally:
             log.close()
         return Made(lake_id=lake_id, root=root, log_address=log.address, migrations=tuple(applied))
     finally:
         database.close()
+
+
+def _begin_with(rule_set: int, log: EventLog, lake_id: str, client_id: str) -> None:
+    """Have the lake's log begin with a rule set: on the log, because a replay starts from nothing else."""
+    if log.end(Stream.STAGED) == log.beginning(Stream.STAGED):
+        event = Control(
+            control_id=new_txn_id(), lake_id=lake_id, client_id=client_id, command=SetRules(rule_set=rule_set)
+        )
+        log.append(Stream.STAGED, [Message(encode(event))]).result()
 
 
 def is_made(settings: Settings) -> bool:

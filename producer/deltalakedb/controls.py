@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .codec import HEADER_CHUNK, HEADER_OUTCOME, HEADER_TXN, encode
 from .eventlog import Message
-from .events import Cancel, Command, Control, LakeAction, Outcome
+from .events import Cancel, Command, Control, LakeAction, Outcome, SetRules
 from .ids import new_txn_id
 from .results import Result, rejection_of, result_of
 
@@ -26,6 +26,18 @@ def act(session: Session, action: LakeAction, timeout: float) -> Result:
         raise rejection_of(control_id, outcome)
     if action.table is not None:
         session.forget(action.table)
+    return result_of(control_id, outcome.committed)
+
+
+def set_rules(session: Session, rule_set: int, timeout: float) -> Result:
+    """Have the lake decided by another numbered rule set from here on. Raises as `act`.
+
+    A committer that does not know the number halts.
+    """
+    control_id = new_txn_id()
+    outcome = _decided(session, control_id, SetRules(rule_set=rule_set), control_id, timeout)
+    if outcome.committed is None:
+        raise rejection_of(control_id, outcome)
     return result_of(control_id, outcome.committed)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from .errors import (
     TxnLogValidationError,
 )
 from .events import Committed, Content, TableWork, WrittenAgainst
+from .folded import files_of
 from .ids import is_txn_id, new_txn_id
 from .publishing import messages
 from .results import Result, rejection_of, result_of
@@ -39,7 +40,7 @@ _ROW_TRACKING: Final = "delta.rowTracking"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What one version did to a table, and what has become of it."""
+    """What one version did to a table, as far as it is the transaction's, and what has become of it."""
 
     version: VersionActions
     before: TableInfo
@@ -140,7 +141,7 @@ def _without_inverse(version: VersionActions) -> str | None:
 def _pasts(session: Session, txn_id: str) -> list[Past]:
     committed = _committed(session, txn_id)
     with session.snapshot() as catalog:
-        return [_past(catalog, table.table_id, table.version) for table in committed.tables]
+        return [_past(catalog, txn_id, table.table_id, table.version) for table in committed.tables]
 
 
 def _committed(session: Session, txn_id: str) -> Committed:
@@ -158,10 +159,15 @@ def _committed(session: Session, txn_id: str) -> Committed:
     return outcome.committed
 
 
-def _past(catalog: Catalog, table_id: str, number: int) -> Past:
+def _past(catalog: Catalog, txn_id: str, table_id: str, number: int) -> Past:
     now = catalog.table(table_id=table_id)
     (version,) = catalog.versions([(now.table_no, number, number)])
     ended = catalog.ended(now.table_no, number)
+    own = files_of(txn_id, version.row.tags)
+    if own is not None:  # others share the commit, and what they did stays
+        version = replace(version, adds=version.adds[own])
+        paths = {add.path for add in version.adds}
+        ended = [add for add in ended if add.path in paths]
     return Past(
         version=version,
         before=catalog.table(table_id=table_id, version=number),
