@@ -42,7 +42,7 @@ class ServedLake:
     def __init__(self, mortuary: Mortuary, url: str, bootstrap: str, prefix: str, folder: Path) -> None:
         self._mortuary = mortuary
         self._folder = folder
-        self._address = postgres_address(url)
+        self.address = postgres_address(url)
         self.store_uri = f"{url}?schema=lake"
         self.log: EventLog = open_event_log(f"kafka://{bootstrap}/{prefix}")
         self.log.create()
@@ -50,7 +50,7 @@ class ServedLake:
         self._ends: dict[int, int] = {}
         self._historian = Historian(ModelLake(), random.Random(1))
         self._pairs = 0
-        with closing(migrated(self._address)) as database:
+        with closing(migrated(self.address)) as database:
             SqlCommitStore(database).init_lake(
                 lake_id=LAKE_ID,
                 root=ROOT,
@@ -182,7 +182,7 @@ class ServedLake:
     @contextmanager
     def database(self) -> Iterator[Database]:
         """The store."""
-        with closing(open_database(self._address)) as database:
+        with closing(open_database(self.address)) as database:
             yield database
 
     def position(self) -> tuple[int, int]:

@@ -1,0 +1,125 @@
+"""What many clients saw and were told, while committers and servers died, has one order: nothing but that is serialisable."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deltalakedb.process import EXIT_FENCED
+from tests.committing.appenders import appending
+from tests.committing.served import ServedLake
+from tests.list_append import Txn, violations
+from tests.model_lake import staged
+from tests.mortuary import Mortuary
+from tests.services.kafka import Kafka
+from tests.services.postgres import Postgres
+from tests.works import create
+
+
+def history(
+    served: ServedLake, *, clients: int, each: int, tables: int, harm: Callable[[threading.Event], None]
+) -> tuple[dict[str, list[str]], list[Txn]]:
+    """What clients did while `harm` did its own, and what is in the tables then."""
+    names = [f"list{n}" for n in range(tables)]
+    for name in names:
+        served.publish([staged(create(name))])
+    done = threading.Event()
+    with appending(served.address, served.log, served.publish, names, clients=clients, each=each) as wait:
+        harming = threading.Thread(target=harm, args=(done,), name="harm")
+        harming.start()
+        try:
+            txns = wait()
+        finally:
+            done.set()
+            harming.join()
+    order: dict[str, list[str]] = {name: [] for name in names}
+    with served.database() as database:
+        for name, path in database.query(
+            "SELECT t.name, f.path FROM dl_add_files f JOIN dl_tables t USING (table_no) "
+            "WHERE t.name LIKE 'list%' ORDER BY f.version, f.n"
+        ):
+            order[name].append(path)
+    return order, txns
+
+
+def check(served: ServedLake, order: dict[str, list[str]], txns: list[Txn], *, least: int) -> None:
+    """Nothing is wrong with the history, and not because nothing happened."""
+    assert violations(order, txns) == []
+    assert len(txns) >= least
+    assert sum(bool(txn.committed and txn.writes) for txn in txns) > least / 5
+    assert sum(txn.committed is False for txn in txns) > 0
+    served.settle()
+    served.check()
+
+
+class Committers:
+    """Two committers, of which one is killed now and then."""
+
+    def __init__(self, served: ServedLake, dice: random.Random) -> None:
+        self._served = served
+        self._dice = dice
+        self.running = [served.start(), served.start()]
+
+    def kill_one(self) -> None:
+        """Either of them, and another one comes."""
+        victim = self._dice.randrange(2)
+        assert self._served.kill(self.running[victim]) in (-signal.SIGKILL, EXIT_FENCED), self._served.tail()
+        self.running[victim] = self._served.start()
+
+    def stop(self) -> None:
+        """End both."""
+        for pid in self.running:
+            self._served.kill(pid)
+
+
+def test_clients_see_one_order_while_committers_die(served: ServedLake) -> None:
+    """Eight clients, a committer killed every second: strictly serialisable over several tables."""
+    committers = Committers(served, random.Random(8))
+
+    def harm(done: threading.Event) -> None:
+        while not done.wait(1.0):
+            committers.kill_one()
+
+    order, txns = history(served, clients=8, each=100, tables=8, harm=harm)
+    committers.stop()
+
+    check(served, order, txns, least=800)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_clients_see_one_order_while_everything_dies(
+    mortuary: Mortuary, postgres_server: Postgres, kafka_server: Kafka, tmp_path: Path
+) -> None:
+    """32 clients and 50,000 transactions, while committers, Postgres and Kafka are killed."""
+    dice = random.Random(32)
+    with closing(ServedLake(mortuary, postgres_server.url, kafka_server.bootstrap, "own.", tmp_path)) as served:
+        committers = Committers(served, dice)
+
+        def harm(done: threading.Event) -> None:
+            while not done.wait(5 * dice.random()):
+                roll = dice.random()
+                if roll < 0.1:
+                    postgres_server.kill()
+                    postgres_server.start()
+                elif roll < 0.2:
+                    kafka_server.kill()
+                    kafka_server.start()
+                else:
+                    committers.kill_one()
+
+        began = time.monotonic()
+        order, txns = history(served, clients=32, each=1_600, tables=40, harm=harm)
+        committers.stop()
+        took = time.monotonic() - began
+
+        check(served, order, txns, least=50_000)
+        written = sum(bool(txn.committed and txn.writes) for txn in txns)
+        (tmp_path / "figures").write_text(f"{len(txns)} transactions, {written} commits in {took:.0f} s")
