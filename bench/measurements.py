@@ -19,7 +19,7 @@ from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
 from tests.stores import postgres_address
 
-from . import backlog, checkpoints, data, file_rows, floors, importing, peers, publishing
+from . import backlog, big, checkpoints, data, file_rows, floors, importing, peers, publishing
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -78,6 +78,7 @@ def measurements() -> dict[str, Measurement]:
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
+    found["big.postgres.open.1"] = partial(_big, 1_000_000)
     found["import.postgres.commits.1"] = partial(_import, "commits", 1_000, 1)
     found["import.postgres.files.1"] = partial(_import, "files", 1, 1_000_000)
     found["publish.local.backlog.8"] = partial(_publish, "local")
@@ -193,6 +194,26 @@ def _committer_backlog(setting: Setting, folder: Path) -> Iterator[Line]:
         run(backlog.Publish.of(pipeline.address, pairs), setting.load(PAIRS, in_flight=backlog.IN_FLIGHT))
         found = backlog.committer(pipeline, DRAIN_SECONDS)
     yield from _backlog_lines("committer", "postgres.backlog.8", "tx", found)
+
+
+def _big(actions: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """One transaction of very many actions, and what others notice of it."""
+    with on_servers(setting.servers, folder) as pipeline:
+        pipeline.mirror.stop()
+        pair = data.pairs(1)[0]
+        big.create_tables(pipeline.address)
+        with pipeline.address.connect() as lake:
+            create_tables(lake, (pair,))
+        with big.Others(pipeline.address, pair) as others:
+            done = big.commit(pipeline.address, pipeline.services["committer"], actions)
+        seen = others.latencies
+    yield Line("big-seconds.postgres.open.1", done.seconds, "s")
+    yield Line("big-rate.postgres.open.1", actions / done.seconds, "actions/s")
+    yield Line("big-committer-memory.postgres.open.1", done.committer_bytes / 1e6, "MB")
+    yield Line("big-client-memory.postgres.open.1", done.client_bytes / 1e6, "MB")
+    yield Line("big-others-p50.postgres.open.1", seen[len(seen) // 2] * 1e3, "ms")
+    yield Line("big-others-p99.postgres.open.1", seen[len(seen) * 99 // 100] * 1e3, "ms")
+    yield Line("big-others-longest.postgres.open.1", seen[-1] * 1e3, "ms")
 
 
 def _import(what: str, commits: int, files: int, setting: Setting, folder: Path) -> Iterator[Line]:

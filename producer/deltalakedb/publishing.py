@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from .codec import content_digest, encode_chunk, encode_content, headers
+from .codec import encode_chunk, encode_content, headers
 from .errors import TxnLogValidationError
 from .eventlog import Message
 from .events import Content, Envelope, ReadSet, TableWork
 
 MAX_CHUNK_BYTES: Final = 900_000
 """Encoded content of one chunk: what the rules allow, and with its envelope below what a record may have."""
+AT_ONCE: Final = 8
+"""Chunks of a transaction that are sent all at once; of more than that the committer takes each by itself."""
+MANY_FILES: Final = 50_000
+"""Of more than that nobody waits to see how large all of them together are."""
+PIECE_FILES: Final = 1_500
+"""Of those in a piece: as a rule half a chunk, which the committer has taken in a tenth of a second."""
 _LISTS = ("adds", "removes", "cdc", "others")
 
 
@@ -28,30 +35,71 @@ class Sender:
     outcome_partition: int
 
 
-def messages(txn_id: str, content: Content, sender: Sender) -> list[Message]:
-    """The records of one transaction, always the same for the same content.
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The records of one transaction, always the same for the same content."""
+
+    txn_id: str
+    digest: bytes
+    count: int
+    _content: Content
+    _sender: Sender
+    _chunks: tuple[bytes, ...] | None
+    """None if they are too many to be kept: then they are encoded again."""
+
+    @property
+    def is_big(self) -> bool:
+        """Whether it is too large to be sent all at once."""
+        return self._chunks is None
+
+    def messages(self) -> Iterator[Message]:
+        """All of them in order, each made when it is asked for."""
+        for index, chunk in enumerate(_chunks(self._content) if self._chunks is None else self._chunks):
+            envelope = Envelope(
+                txn_id=self.txn_id,
+                chunk_index=index,
+                chunk_count=self.count,
+                digest=self.digest,
+                lake_id=self._sender.lake_id,
+                root=self._sender.root,
+                client_id=self._sender.client_id,
+                outcome_partition=self._sender.outcome_partition,
+            )
+            yield Message(encode_chunk(envelope, chunk), headers(envelope))
+
+
+def publication(txn_id: str, content: Content, sender: Sender) -> Publication:
+    """The records of the transaction `txn_id`.
 
     Raises `TxnLogValidationError` if a single action is larger than a chunk, or a value cannot be written.
     """
-    chunks = [encode_content(content)]
-    if len(chunks[0]) > MAX_CHUNK_BYTES:
-        # Pieces of half a chunk: files differ in size.
-        chunks = _encoded(_pieces(content, -(-len(chunks[0]) * 2 // MAX_CHUNK_BYTES)))
-    digest = content_digest(chunks)
-    found = []
-    for index, chunk in enumerate(chunks):
-        envelope = Envelope(
-            txn_id=txn_id,
-            chunk_index=index,
-            chunk_count=len(chunks),
-            digest=digest,
-            lake_id=sender.lake_id,
-            root=sender.root,
-            client_id=sender.client_id,
-            outcome_partition=sender.outcome_partition,
-        )
-        found.append(Message(encode_chunk(envelope, chunk), headers(envelope)))
-    return found
+    kept: list[bytes] = []
+    hashes: list[bytes] = []
+    for chunk in _chunks(content):
+        hashes.append(hashlib.sha256(chunk).digest())
+        if len(hashes) <= AT_ONCE:
+            kept.append(chunk)
+    few = tuple(kept) if len(hashes) <= AT_ONCE else None
+    return Publication(txn_id, hashlib.sha256(b"".join(hashes)).digest(), len(hashes), content, sender, few)
+
+
+def messages(txn_id: str, content: Content, sender: Sender) -> list[Message]:
+    """All records of a transaction at once, as `publication`."""
+    return list(publication(txn_id, content, sender).messages())
+
+
+def _chunks(content: Content) -> Iterator[bytes]:
+    """The encoded contents of the chunks, one after the other, and the same each time."""
+    files = sum(map(_length, content.tables))
+    if files > MANY_FILES:
+        yield from _encoded(_pieces(content, -(-files // PIECE_FILES)))
+        return
+    whole = encode_content(content)
+    if len(whole) <= MAX_CHUNK_BYTES:
+        yield whole
+        return
+    # Pieces of half a chunk: files differ in size.
+    yield from _encoded(_pieces(content, -(-len(whole) * 2 // MAX_CHUNK_BYTES)))
 
 
 def _pieces(content: Content, ways: int) -> list[Content]:
@@ -74,15 +122,14 @@ def _pieces(content: Content, ways: int) -> list[Content]:
     return found if first == nothing else [first, *found]
 
 
-def _encoded(parts: Sequence[Content]) -> list[bytes]:
+def _encoded(parts: Sequence[Content]) -> Iterator[bytes]:
     """Each part encoded; one that is still too large is cut again."""
-    chunks: list[bytes] = []
     todo = list(reversed(parts))
     while todo:
         part = todo.pop()
         data = encode_content(part)
         if len(data) <= MAX_CHUNK_BYTES:
-            chunks.append(data)
+            yield data
             continue
         cut = _pieces(part, 2)
         if len(cut) == 1:
@@ -91,7 +138,6 @@ def _encoded(parts: Sequence[Content]) -> list[bytes]:
                 "into one record"
             )
         todo += reversed(cut)
-    return chunks
 
 
 def _cuts(items: tuple[Any, ...], step: int) -> list[tuple[Any, ...]]:

@@ -11,8 +11,10 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import islice
 from typing import Final
 
 from .catalog import IN_PLACE, Catalog, LakeInfo, TableInfo
@@ -22,12 +24,13 @@ from .delta_types import StructType, parse_schema
 from .embedded import CommitterStepper, MirrorStepper, open_committer, open_mirror
 from .errors import TxnLogConfigError, TxnLogError, TxnLogTableNotFoundError
 from .eventlog import EventLog, open_event_log
-from .events import Outcome
+from .events import Content, Outcome
 from .objectstore import ObjectStore, open_object_store
 from .objectstore.identity import claim_root, foreign_log, log_object
 from .outcomes import Lookup, Outcomes
+from .pacing import send_ahead
 from .parquet import DataFileStores, TableShape
-from .publishing import Sender
+from .publishing import Sender, publication
 from .settings import Settings
 from .window import Window
 
@@ -143,6 +146,30 @@ class Session:
             client_id=self.client_id,
             outcome_partition=self.outcomes.partition,
         )
+
+    def publish(self, txn_id: str, content: Content, timeout: float) -> Future[Outcome]:
+        """Publish a transaction and get its decision, as `Outcomes.ask`.
+
+        All of a big one but its last chunk is sent before this returns, as fast as the committer takes it. Raises what
+        `publication` and `send_ahead` raise: then it is not decided, nor will be.
+        """
+        whole = publication(txn_id, content, self.sender)
+        if not whole.is_big:
+            return self.outcomes.ask(txn_id, list(whole.messages()), timeout)
+        messages = whole.messages()
+        send_ahead(
+            islice(messages, whole.count - 1),
+            lambda message: self.outcomes.stage([message]),
+            self._position,
+            patience=timeout,
+        )
+        return self.outcomes.ask(txn_id, list(messages), timeout)
+
+    def _position(self) -> int:
+        """Up to which record the committer has come, which on an embedded lake is for us to see to."""
+        self.catch_up()
+        with self.catalog() as catalog:
+            return catalog.position()
 
     def catch_up(self) -> None:
         """On an embedded lake, decide what the log has before SQL is asked; elsewhere a service does."""

@@ -22,7 +22,6 @@ from .errors import (
 from .events import AppTransaction, Content, Outcome
 from .given_actions import actions_of
 from .ids import is_table_name, new_txn_id
-from .publishing import messages
 from .results import Result, rejection_of, result_of
 from .staging import StagedTable, creation_of
 
@@ -216,7 +215,8 @@ class Transaction:
     def commit_async(self, *, timeout: float | None = None) -> Future[Result]:
         """Publish the transaction; the future gives what `commit` would return or raise.
 
-        Waits only while too many transactions of the lake object are not answered yet (settings `window`). Raises
+        Waits only while too many transactions of the lake object are not answered yet (settings `window`), and while a
+        big one is sent, which takes as long as the committer takes for it: the timeout begins after it. Raises
         what makes publishing impossible: then nothing has happened, and the transaction is still active.
         """
         with self._lock:
@@ -285,14 +285,13 @@ class Transaction:
         )
         for staged in self._tables.values():
             staged.flush()
-        records = messages(self._txn_id, content, session.sender)
         if not session.window.acquire(seconds):
             raise TxnLogTimeoutError(
                 f"{session.window.limit} transactions of this lake object are not answered yet (settings window, fewer "
                 f"while the committer lags), and none was in {seconds:g} s; this one was not published"
             )
         try:
-            answer = session.outcomes.ask(self._txn_id, records, max(deadline - time.monotonic(), 0.0))
+            answer = session.publish(self._txn_id, content, max(deadline - time.monotonic(), 0.0))
         except BaseException:
             session.window.release()
             raise

@@ -26,7 +26,6 @@ from .errors import (
 from .events import Committed, Content, TableWork, WrittenAgainst
 from .folded import files_of
 from .ids import is_txn_id, new_txn_id
-from .publishing import messages
 from .results import Result, rejection_of, result_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def undo(session: Session, txn_id: str, *, user_metadata: str | None, timeout: f
             tables=tuple(work for work, _ in works), user_metadata=user_metadata, engine_info=session.engine_info
         )
         undo_id = new_txn_id()
-        outcome = session.outcomes.ask(undo_id, messages(undo_id, content, session.sender), timeout).result()
+        outcome = session.publish(undo_id, content, timeout).result()
         if outcome.committed is not None:
             return result_of(undo_id, outcome.committed)
         error = rejection_of(undo_id, outcome)

@@ -20,7 +20,7 @@ from deltalakedb.events import (
     WrittenAgainst,
 )
 from deltalakedb.ids import new_txn_id
-from deltalakedb.publishing import Sender, messages
+from deltalakedb.publishing import AT_ONCE, MANY_FILES, Sender, messages, publication
 from deltalakedb_committer.deciding.assembly import assemble
 from deltalakedb_committer.deciding.rules import rules
 from deltalakedb_committer.deciding.state import StagedChunk
@@ -94,6 +94,21 @@ def test_large_transactions_are_put_together_again() -> None:
     assert len({staged(message).envelope.digest for message in found}) == 1
     assert reassembled(found) == content
     assert reassembled(found, list(reversed(range(len(found))))) == content
+
+
+def test_the_chunks_of_big_transactions_are_made_one_by_one() -> None:
+    """They are encoded when they are sent, each time to the same bytes, and none is kept."""
+    removes = tuple(RemoveFile(path=f"{n:08d}") for n in range(MANY_FILES + 1))
+    content = Content(tables=(TableWork(name="t", read_version=1, removes=removes),))
+
+    found = publication(new_txn_id(), content, SENDER)
+
+    assert found.is_big
+    assert found.count > AT_ONCE
+    first = list(found.messages())
+    assert len(first) == found.count
+    assert first == list(found.messages())
+    assert reassembled(first) == content
 
 
 def test_uneven_actions_still_fit() -> None:

@@ -151,8 +151,11 @@ _COPY_ENDED = (
     f"INSERT INTO dl_past_files ({', '.join(_KEPT)}, removed_version) SELECT {columns(_KEPT, 'f')}, k.version "
     f"FROM {_ENDED}"
 )
+# They are among the past files by now, which have an index by the version that removed them.
 _DELETE_ENDED = (
-    f"DELETE FROM dl_live_files WHERE (table_no, version, n) IN (SELECT f.table_no, f.version, f.n FROM {_ENDED})"
+    "DELETE FROM dl_live_files WHERE (table_no, version, n) IN (SELECT p.table_no, p.version, p.n "
+    "FROM ROWS(?) AS k (table_no BIGINT, version BIGINT) CROSS JOIN dl_past_files p "
+    "WHERE p.table_no = k.table_no AND p.removed_version = k.version)"
 )
 _OF_REMOVE = {
     "table_no": "m.table_no",
@@ -202,13 +205,13 @@ def place(database: Database, placed: Sequence[Placed]) -> None:
         for at in one.change.placings
     ]
     removing = {one.table_no for one in placed if one.change.removed_files}
-    ending = {row[0]: (row[0], row[2], row[3]) for row in rows}
+    ending = {(row[0], row[2], row[3]) for row in rows}
     expected = sum(one.change.ended_files for one in placed)
     if removing:
         database.submit(_PLACE_REMOVES, [[row for row in rows if row[2] in removing], txn_id])
     if expected:
-        database.submit(_COPY_ENDED, [list(ending.values()), txn_id])
-        ended = database.execute(_DELETE_ENDED, [list(ending.values()), txn_id])
+        database.submit(_COPY_ENDED, [sorted(ending), txn_id])
+        ended = database.execute(_DELETE_ENDED, [sorted(one[1:] for one in ending)])
         if ended != expected:
             raise live_files_missing(expected, ended)
     partitioned = {(row[0], row[2]) for row in rows}

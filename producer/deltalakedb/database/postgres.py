@@ -48,7 +48,11 @@ _SESSION: Final = {
 }
 # A plan is made once for a statement that comes again and again. Made while a table is small it would read all of the
 # table, and go on to do so while the table grows, until autovacuum has it made anew.
-_BY_KEY: Final = {"enable_seqscan": "off"}
+_BY_KEY: Final = {
+    "enable_seqscan": "off",
+    # For questions about a million staged rows, which would go to disk otherwise; nothing else needs as much.
+    "work_mem": "64MB",
+}
 _WRITER_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '20s'"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
