@@ -41,7 +41,9 @@ POSTGRES = "localhost/deltalakedb/postgres:test"
 S3 = "localhost/deltalakedb/s3:test"
 IMAGES = (BASE, PROGRAM, COMMITTER, MIRROR, KAFKA, POSTGRES, S3)
 
-_BASE_PACKAGES = ("ca-certificates", "openssl", "python3", "python3-venv", "tini")
+# Without usr-is-merged its other half comes, which brings all of Perl.
+_BASE_PACKAGES = ("ca-certificates", "openssl", "python3", "python3-venv", "usr-is-merged")
+_MERGED = "/usr/share/mmdebstrap/hooks/merged-usr"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 _SOURCES = (
     "pyproject.toml",
@@ -103,7 +105,7 @@ def _base() -> str:
     """Debian with its Python, straight from the package archive."""
     bootstrap = [
         *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(_BASE_PACKAGES)}"),
-        "--aptopt=APT::Install-Recommends false",
+        *("--aptopt=APT::Install-Recommends false", f"--hook-dir={_MERGED}"),
         *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT),
         *(SUITE, "-", engine.mirror()),
     ]

@@ -76,13 +76,14 @@ _CONSUMER_PROMISES: Settings = {
 # Other names that librdkafka has for some of them.
 _ALIASES = {"request.required.acks", "max.partition.fetch.bytes", "metadata.broker.list"}
 
-PROMISED = frozenset({"bootstrap.servers", "client.id", *_ALIASES, *_PRODUCER_PROMISES, *_CONSUMER_PROMISES})
+PROMISED = frozenset({"client.id", *_ALIASES, *_PRODUCER_PROMISES, *_CONSUMER_PROMISES})
 """Settings that nobody else may set."""
 
 
 def client(servers: str, client_id: str, options: Mapping[str, str]) -> Settings:
     """Settings of every client of a log, and the whole of them for one that only asks questions."""
-    return {**_CLIENT, **options, "bootstrap.servers": servers, "client.id": client_id}
+    # As an option it is another way to the same brokers, from where this client stands.
+    return {**_CLIENT, "bootstrap.servers": servers, **options, "client.id": client_id}
 
 
 def producer(client: Settings, *, one_partition: bool) -> Settings:
