@@ -51,6 +51,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             return scope(nodeid)
 
+        def _assign_work_unit(self, node: object) -> None:
+            # By far the longest: nothing of it may be left when everybody else is done.
+            if "spark" in self.workqueue:
+                self.workqueue.move_to_end("spark", last=False)
+            super()._assign_work_unit(node)
+
     return Together(config, log)
 
 

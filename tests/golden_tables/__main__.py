@@ -10,16 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.fix_golden import GOLDEN
-from tests.golden_tables.readers import differing, digest, in_process
+from tests.golden_tables.readers import differing, in_process
 from tests.golden_tables.roundtrip import Verdict, entries, name_of, refusal_of, round_trip
 from tests.golden_tables.stores import STORES, lake_on
-from tests.services import spark as local_spark
+from tests.services.readers import ReaderLost, ReaderProcess
 from tests.services.run import ServerSet
-from tests.services.s3 import S3Address
-from tests.services.sail import Sail
 
 
 def main() -> int:
@@ -55,7 +53,10 @@ def main() -> int:
                     if verdict.copy is not None and verdict.ok and store == arguments.stores[0]:
                         # Spark takes seconds to find out that a file is missing.
                         able = {name: read for name, read in readers.items() if name != "spark" or _is_whole(entry)}
-                        different = differing(table, verdict.copy, able)
+                        try:
+                            different = differing(table, verdict.copy, able)
+                        except ReaderLost as lost:
+                            different = [str(lost)]
                         if different:
                             verdict = Verdict(table=entry["table"], outcome="failed", detail="; ".join(different))
                     verdicts[entry["suite"]].append((store, verdict))
@@ -78,21 +79,10 @@ def _arguments() -> Any:
 @contextmanager
 def _readers(scratch: Path, *, with_spark: bool) -> Iterator[dict[str, Callable[[Path], str]]]:
     """Every reader there is."""
-    with Sail(scratch / "sail.log") as sail:
-        readers = {**in_process(), "sail": sail.digest}
-        if not with_spark:
-            yield readers
-            return
-        nowhere = S3Address(endpoint="http://127.0.0.1:1", access_key="none", secret_key="none")
-        session = local_spark.session(scratch / "spark", nowhere)
-        session.sparkContext.setLogLevel("OFF")
-        try:
-            yield {
-                **readers,
-                "spark": lambda table: digest(session.read.format("delta").load(str(table)).toArrow()),
-            }
-        finally:
-            session.stop()
+    with ExitStack() as stack:
+        names: tuple[Literal["sail", "spark"], ...] = ("sail", "spark") if with_spark else ("sail",)
+        apart = {name: stack.enter_context(ReaderProcess(name, scratch / f"{name}.log")) for name in names}
+        yield {**in_process(), **{name: reader.digest for name, reader in apart.items()}}
 
 
 def _is_whole(entry: dict[str, Any]) -> bool:

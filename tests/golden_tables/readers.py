@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from tests.golden_tables.replay import read_log
 from tests.services import duck
+from tests.services.readers import ReaderLost
 
 Reader = Callable[[Path], "pa.Table"]
 
@@ -60,7 +61,10 @@ def digest(rows: pa.Table) -> str:
 
 
 def differing(original: Path, copy: Path, readers: Mapping[str, Callable[[Path], str]]) -> list[str]:
-    """What a reader gives of the copy and not of the original, for every reader that reads the original."""
+    """What a reader gives of the copy and not of the original, for every reader that reads the original.
+
+    Raises `ReaderLost` where one ended over either of them.
+    """
     log = read_log(original)
     if log.contradicts_itself():
         return []  # nobody can say what it should be
@@ -71,11 +75,13 @@ def differing(original: Path, copy: Path, readers: Mapping[str, Callable[[Path],
         try:
             wanted = read(original)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt | ReaderLost):
                 raise
             continue
         try:
             got = read(copy)
+        except ReaderLost:
+            raise
         except Exception as error:
             got = f"{type(error).__name__}: {str(error)[:300]}"
         if got != wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from deltalakedb import Lake
 from tests.golden_tables.made import DELTA_RS, SPARK, make_with_spark
 from tests.golden_tables.readers import differing, digest, in_process
 from tests.golden_tables.roundtrip import round_trip
-from tests.services.sail import Sail
+from tests.services.readers import ReaderLost, ReaderProcess
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +26,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 @pytest.fixture(scope="module")
-def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sail]:
+def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderProcess]:
     """Sail, in a process of its own."""
-    with Sail(tmp_path_factory.mktemp("sail") / "sail.log") as sail:
+    with ReaderProcess("sail", tmp_path_factory.mktemp("sail") / "sail.log") as sail:
         yield sail
 
 
@@ -39,7 +41,7 @@ def goes_round(lake: Lake, table: Path, name: str, readers: dict[str, Callable[[
 
 
 @pytest.mark.parametrize("name", SPARK)
-def test_spark_made(spark: SparkSession, lake: Lake, sail: Sail, tmp_path: Path, name: str) -> None:
+def test_spark_made(spark: SparkSession, lake: Lake, sail: ReaderProcess, tmp_path: Path, name: str) -> None:
     """A table that Spark made comes back equal, for Spark and every other reader that reads it."""
     table = tmp_path / "t"
     make_with_spark(spark, name, table)
@@ -58,3 +60,15 @@ def test_delta_rs_made(lake: Lake, tmp_path: Path, name: str) -> None:
     DELTA_RS[name](table)
 
     goes_round(lake, table, f"deltars_{name}", in_process())
+
+
+def test_a_reader_that_is_lost(sail: ReaderProcess, tmp_path: Path) -> None:
+    """It is not taken for one that cannot read: the error names the table. For the next one it is there again."""
+    table = tmp_path / "t"
+    DELTA_RS["plain"](table)
+    read = sail.digest(table)
+    os.kill(sail.pid, signal.SIGKILL)
+
+    with pytest.raises(ReaderLost, match=f"sail ended with -9 over {table}"):
+        differing(table, table, {"sail": sail.digest})
+    assert sail.digest(table) == read

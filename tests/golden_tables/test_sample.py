@@ -12,8 +12,8 @@ from tests.fix_golden import GOLDEN
 from tests.golden_tables.readers import differing, digest, in_process
 from tests.golden_tables.roundtrip import entries, name_of, refusal_of, round_trip
 from tests.golden_tables.stores import STORES, lake_on
+from tests.services.readers import ReaderProcess
 from tests.services.run import Addresses
-from tests.services.sail import Sail
 
 SAMPLE = (
     "dat-v0/multi_partitioned/delta",
@@ -74,7 +74,7 @@ def test_spark_and_sail_read_the_copies(spark: SparkSession, servers: Addresses,
         return digest(spark.read.format("delta").load(str(path)).toArrow())
 
     wrong = []
-    with lake_on("sqlite", tmp_path, servers) as lake, Sail(tmp_path / "sail.log") as sail:
+    with lake_on("sqlite", tmp_path, servers) as lake, ReaderProcess("sail", tmp_path / "sail.log") as sail:
         for entry in sample():
             if entry["table"] in FOR_SPARK:
                 table, copy = GOLDEN / entry["table"], tmp_path / name_of(entry)

@@ -46,6 +46,16 @@ def session(folder: Path, s3: S3Address) -> SparkSession:
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
+        # Compiling a plan takes longer than running it over a few rows, and what was compiled is kept.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        # Delta keeps the state of every table that was read, with the plans that made it: a few hundred small tables
+        # fill the heap. Spark remembers a thousand statements on top, for a page that nobody opens.
+        "spark.databricks.delta.delta.log.cacheSize": "4",
+        "spark.sql.ui.retainedExecutions": "1",
+        "spark.ui.retainedJobs": "1",
+        "spark.ui.retainedStages": "1",
+        "spark.ui.retainedTasks": "1",
         "spark.sql.session.timeZone": "UTC",
         "spark.hadoop.fs.s3a.endpoint": s3.endpoint,
         "spark.hadoop.fs.s3a.endpoint.region": s3.region,
