@@ -34,6 +34,8 @@ IN_FLIGHT = 64
 PACED_RATE = 200.0
 BUSY_RATE = 1000.0
 """Transactions per second of all clients together, over `PAIRS` pairs of tables."""
+FOLDED_IN_FLIGHT = 128
+FOLD_WINDOW_MS = 50
 FILES = 1_000_000
 DRAIN_SECONDS = 300.0
 
@@ -75,6 +77,7 @@ def measurements() -> dict[str, Measurement]:
         found[f"files.{store}.batch.1"] = partial(_file_rows, store)
     found["commit.postgres.paced.1"] = partial(_paced, 1, PACED_RATE, 1)
     found["commit.postgres.paced.8"] = partial(_paced, 8, BUSY_RATE / 8, PAIRS)
+    found["commit.postgres.folded.8"] = partial(_folded, 8)
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
@@ -150,6 +153,22 @@ def _paced(clients: int, rate: float, pairs: int, setting: Setting, folder: Path
         measured = run(workload, load, [cpu, published])
         yield from _lines("commit", f"postgres.paced.{clients}", measured, cpu)
         yield from _mirror_lines("commit", f"postgres.paced.{clients}", published, load)
+
+
+def _folded(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """As many transactions in flight as clients have by default, all on one pair of tables, where they share commits."""
+    with on_servers(setting.servers, folder) as pipeline:
+        workload = _workload("commit", "closed", pipeline.address)
+        pipeline.address.fold(FOLD_WINDOW_MS)
+        load = setting.load(clients, in_flight=FOLDED_IN_FLIGHT)
+        published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
+        cpu = CpuProbe(pipeline.services)
+        measured = run(workload, load, [cpu, published])
+        where = f"postgres.folded.{clients}"
+        yield from _lines("commit", where, measured, cpu)
+        yield from _mirror_lines("commit", where, published, load)
+        versions = published.versions / len(workload.pairs[0].tables)
+        yield Line(f"commit-folded.{where}", measured.count / versions if versions else 0.0, "tx/version")
 
 
 def _publish(where: str, setting: Setting, folder: Path) -> Iterator[Line]:

@@ -44,6 +44,10 @@ class LakeAddress:
 
         return deltalakedb.connect(settings=self._settings)
 
+    def fold(self, window_ms: int) -> None:
+        """Have transactions share commits from here on; somebody has to decide that."""
+        run_verb(self, "rules", "--fold-window-ms", str(window_ms))
+
     @property
     def environment(self) -> Mapping[str, str]:
         """The same for a service, which reads its settings there."""
@@ -116,7 +120,7 @@ def on_servers(servers: Addresses, folder: Path) -> Pipeline:
     address = LakeAddress(
         store=database, log=f"kafka://{servers.kafka()}/{name}", root=(folder / "tables").absolute().as_uri()
     )
-    _make(address)
+    run_verb(address, "migrate")
     return Pipeline(address, folder)
 
 
@@ -133,13 +137,14 @@ def in_duckdb(folder: Path) -> LakeAddress:
         log=f"sqlite://{folder}/log.db",
         root=(folder / "tables").as_uri(),
     )
-    _make(address)
+    run_verb(address, "migrate")
     return address
 
 
-def _make(address: LakeAddress) -> None:
+def run_verb(address: LakeAddress, *verb: str) -> None:
+    """`deltalakedb <verb...>` on the lake; a failure fails the test."""
     subprocess.run(
-        [sys.executable, "-m", "deltalakedb", "migrate"],
+        [sys.executable, "-m", "deltalakedb", *verb],
         check=True,
         timeout=60,
         env={**os.environ, **address.environment},

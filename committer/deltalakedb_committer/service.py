@@ -75,7 +75,9 @@ def _lead(
     store = open_store()
     try:
         meter = BatchMeter(health.measurements)
-        with Committer(store, log, holder=holder, gather_seconds=GATHER_SECONDS, on_batch=meter) as committer:
+        with Committer(
+            store, log, holder=holder, gather_seconds=GATHER_SECONDS, wait=stop.wait, on_batch=meter
+        ) as committer:
             leadership.began(committer.cursor.epoch)
             health.becomes(State.WORKING)
             while not stop.is_set():

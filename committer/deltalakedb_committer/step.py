@@ -68,13 +68,16 @@ class Committer:
         holder: str,
         gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
+        wait: Callable[[float], object] = time.sleep,
         on_batch: Callable[[Sequence[Record], Batch, float], None] | None = None,
     ) -> None:
         """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`, and a fold for
-        what may come into it; with 0 neither waits for what is not on the log. `on_batch` is told the records of each
+        what may come into it; with 0 neither waits for what is not on the log. `wait` is asked to let
+        seconds pass where commits would run ahead of the `clock`, and may do with less. `on_batch` is told the records of each
         batch that was written, what came of them, and the seconds that it took."""
         self._log = log
         self._clock = clock
+        self._wait = wait
         self._on_batch = on_batch
         self._holder = holder
         self._ticked = 0.0
@@ -216,7 +219,7 @@ class Committer:
         if isinstance(commit, Commit):
             ahead = commit.time_ms - self._clock() * 1000 - PACE_MS
             if ahead > 0:
-                time.sleep(ahead / 1000)
+                self._wait(ahead / 1000)
 
     def _tick(self) -> None:
         """Put a tick on the log when one could give up an incomplete transaction: when it does is for its time to say."""

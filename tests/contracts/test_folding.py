@@ -23,7 +23,7 @@ from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
 from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, control, staged
-from tests.stores import address, database
+from tests.stores import address, database, migrated
 from tests.works import append, relaxed
 
 __all__ = ["address", "database"]
@@ -141,6 +141,43 @@ def test_half_a_fold_is_never_written(database: Database, log: EventLog, tmp_pat
     assert sizes(database) == [1, 4]
     with closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "again.db")), create=True)) as again:
         assert replay(database, log, again).equal
+
+
+@pytest.mark.parametrize(("rule_set", "waits"), [(1, True), (WIDE, False)])
+def test_commits_do_not_run_ahead_of_the_clock(log: EventLog, tmp_path: Path, rule_set: int, waits: bool) -> None:
+    """Versions of a table are a millisecond apart, whenever they came: what would lie more than a second ahead waits.
+    Where appends share versions, as many take no time at all."""
+    publish(
+        log, control(SetRules(rule_set=rule_set)), staged(relaxed()), *[staged(append(str(n))) for n in range(1500)]
+    )
+    with closing(migrated(StoreAddress(engine="sqlite", path=str(tmp_path / "lake.db")))) as database:
+        store = made(database, log)
+        with closing(log.reader(Stream.STAGED, 1501)) as reader:
+            (last,) = reader.read(1, 1.0)
+        clock, waited = _Clock(last.time_ms / 1000), list[float]()
+
+        def wait(seconds: float) -> None:
+            waited.append(seconds)
+            clock.now += seconds
+
+        with Committer(store, log, holder="test", clock=clock, wait=wait) as committer:
+            while committer.step(2_000, 0.0):
+                cursor = committer.cursor
+                assert cursor.time_ms <= clock.now * 1000 + 1_001
+        times = [time_ms for (time_ms,) in database.query("SELECT time_ms FROM dl_commits ORDER BY commit_seq")]
+
+    assert bool(waited) == waits
+    assert times == sorted(set(times))
+
+
+class _Clock:
+    """Stands still unless somebody waits."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class _CutOff:
