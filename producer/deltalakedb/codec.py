@@ -9,6 +9,7 @@ What a transaction does is JSON within its event. It was Avro in the first versi
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -18,7 +19,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from deltalakedb_schemas import NAMES, load_schema
 
-from . import events
+from . import avro, events
 from .errors import TxnLogDecodeError, TxnLogValidationError
 from .eventlog.port import MAX_RECORD_BYTES, Headers
 from .events import Event, ImportedVersion, StagedTransaction
@@ -37,6 +38,8 @@ _NAMESPACE = "deltalakedb.v1"
 _JSON = b"{"
 """How content in JSON begins; content in Avro begins with a byte of 0 or 2."""
 _CONTENT = msgspec.json.Decoder(events.Content)
+_UNWRITABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What a value that does not fit its schema raises."""
 _T = TypeVar("_T")
 
 
@@ -74,7 +77,7 @@ def encode_content(content: events.Content) -> bytes:
         data = msgspec.json.encode(content)
         # Nobody has looked at these values yet, and whoever reads them will not take them otherwise.
         _CONTENT.decode(data)
-    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+    except (msgspec.MsgspecError, *_UNWRITABLE) as error:
         raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
     return data
 
@@ -115,16 +118,9 @@ def encode(event: ImportedVersion | events.Control | events.Commit | events.Outc
             plain = msgspec.to_builtins(event)
             plain["command"] = _branch(plain["command"])
         case events.Commit():
-            schema = _by_name("commit.v1")
-            plain = msgspec.to_builtins(event)
+            return _written("commit.v1", event, _commit)
         case events.Outcome():
-            schema = _by_name("outcome.v1")
-            plain = msgspec.to_builtins(event)
-            # Named, a branch need not be found by trying; there is an outcome for every transaction.
-            if event.committed is not None:
-                plain["committed"] = (f"{_NAMESPACE}.Committed", plain["committed"])
-            if event.rejected is not None:
-                plain["rejected"] = (f"{_NAMESPACE}.Rejected", plain["rejected"])
+            return _written("outcome.v1", event, _outcome)
     return schema.marker + _encode(schema.whole, plain)
 
 
@@ -190,9 +186,60 @@ def _encode(schema: Any, plain: Any) -> bytes:
     out = io.BytesIO()
     try:
         fastavro.schemaless_writer(out, schema, plain)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except _UNWRITABLE as error:
         raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
     return out.getvalue()
+
+
+def _written(name: str, event: _T, parts: Callable[[_T], list[bytes]]) -> bytes:
+    """An event of which there is one for every transaction."""
+    try:
+        return b"".join([_by_name(name).marker, *parts(event)])
+    except _UNWRITABLE as error:
+        raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
+
+
+def _commit(event: events.Commit) -> list[bytes]:
+    long, text, known = avro.long, avro.text, avro.known_text
+    parts = [known(event.lake_id), long(event.commit_seq), long(event.position), long(event.time_ms)]
+    if event.txn_ids:
+        parts += [long(len(event.txn_ids)), *map(text, event.txn_ids)]
+    parts.append(avro.END)
+    if event.tables:
+        parts.append(long(len(event.tables)))
+        for table in event.tables:
+            parts += [
+                *(known(table.table_id), known(table.name), long(table.old_version), long(table.new_version)),
+                *(long(table.added_files), long(table.added_bytes)),
+                *(long(table.removed_files), long(table.removed_bytes)),
+            ]
+    parts.append(avro.END)
+    return parts
+
+
+def _outcome(event: events.Outcome) -> list[bytes]:
+    long, text, known = avro.long, avro.text, avro.known_text
+    parts = [known(event.lake_id), text(event.txn_id), known(event.client_id), long(event.position)]
+    committed, rejected = event.committed, event.rejected
+    if committed is None:
+        parts.append(avro.NULL)
+    else:
+        already = avro.boolean(committed.already_committed)
+        parts += [avro.VALUE, long(committed.commit_seq), long(committed.time_ms), already]
+        if committed.tables:
+            parts.append(long(len(committed.tables)))
+            for table in committed.tables:
+                parts += [known(table.name), known(table.table_id), long(table.version)]
+        parts.append(avro.END)
+    if rejected is None:
+        parts.append(avro.NULL)
+    else:
+        parts += [avro.VALUE, known(rejected.reason), text(rejected.message), avro.optional_text(rejected.table)]
+        if rejected.versions:
+            parts += [long(len(rejected.versions)), *map(long, rejected.versions)]
+        parts += [avro.END, avro.optional_text(rejected.other_txn)]
+    parts += [long(event.lag_events), long(event.lag_ms)]
+    return parts
 
 
 def _decode(schema: Any, stream: io.BytesIO, size: int | None) -> Any:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ _SHORT_DECIMAL = 18
 _INTEGERS = frozenset({"byte", "short", "integer", "long"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+_DOUBLE, _FLOAT, _LONG = struct.Struct(">d"), struct.Struct(">f"), struct.Struct(">q")
 _EXACT = 10**15  # decimal numbers of so many units survive being a double
 
 Encoder = Callable[[Any], Slot]
@@ -199,7 +200,7 @@ def _text(value: Any) -> Slot:
 
 
 def _ordered_bits(value: float) -> int:
-    bits: int = struct.unpack(">q", struct.pack(">d", value + 0.0))[0]  # + 0.0: the two zeros are one value
+    bits: int = _LONG.unpack(_DOUBLE.pack(value + 0.0))[0]  # + 0.0: the two zeros are one value
     return bits if bits >= 0 else bits ^ _MAX
 
 
@@ -233,7 +234,7 @@ def _double_up(value: Any) -> Slot:
 def _single(number: float) -> float:
     """The 32-bit float nearest to a double: what a column of floats has where its statistics say `0.1`."""
     try:
-        single: float = struct.unpack(">f", struct.pack(">f", number))[0]
+        single: float = _FLOAT.unpack(_FLOAT.pack(number))[0]
     except OverflowError:
         return number
     return single
@@ -276,7 +277,8 @@ def _micros(value: Any) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _micros_down(value: Any) -> Slot:
