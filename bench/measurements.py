@@ -19,7 +19,7 @@ from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
 from tests.services.run import Addresses
 from tests.stores import postgres_address
 
-from . import backlog, big, checkpoints, data, file_rows, floors, importing, peers, publishing
+from . import backlog, big, checkpoints, data, file_rows, flatness, floors, importing, peers, publishing
 from .cpu import CpuProbe
 from .harness import Load, Measured, Workload, run
 from .mirror import PublishedProbe
@@ -82,6 +82,8 @@ def measurements() -> dict[str, Measurement]:
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
     found["big.postgres.open.1"] = partial(_big, 1_000_000)
+    found["flat.postgres.versions.1"] = partial(_flat, flatness.versions, flatness.VERSIONS, "versions")
+    found["flat.postgres.files.1"] = partial(_flat, flatness.files, flatness.FILES, "files")
     found["import.postgres.commits.1"] = partial(_import, "commits", 1_000, 1)
     found["import.postgres.files.1"] = partial(_import, "files", 1, 1_000_000)
     found["publish.local.backlog.8"] = partial(_publish, "local")
@@ -233,6 +235,16 @@ def _big(actions: int, setting: Setting, folder: Path) -> Iterator[Line]:
     yield Line("big-others-p50.postgres.open.1", seen[len(seen) // 2] * 1e3, "ms")
     yield Line("big-others-p99.postgres.open.1", seen[len(seen) * 99 // 100] * 1e3, "ms")
     yield Line("big-others-longest.postgres.open.1", seen[-1] * 1e3, "ms")
+
+
+def _flat(fill: flatness.Fill, sizes: tuple[int, int], what: str, setting: Setting, folder: Path) -> Iterator[Line]:
+    """What a commit costs beside few versions or files, and beside many."""
+    small, large = [(postgres_address(_new_database(setting, f"flat{size}")), size) for size in sizes]
+    costs = flatness.measured(small, large, fill)
+    where = f"postgres.{what}.1"
+    yield Line(f"flat-small.{where}", costs.small * 1e6, "us/tx")
+    yield Line(f"flat-large.{where}", costs.large * 1e6, "us/tx")
+    yield Line(f"flat-growth.{where}", costs.growth, "times")
 
 
 def _import(what: str, commits: int, files: int, setting: Setting, folder: Path) -> Iterator[Line]:
