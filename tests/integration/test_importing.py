@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 import deltalakedb
-from deltalakedb import Lake, TxnLogImportError, TxnLogRejectedError, TxnLogValidationError
+from deltalakedb import Lake, TxnLogImportError, TxnLogRejectedError, TxnLogValidationError, failpoints
 from deltalakedb.features import FENCE_FEATURE
 from tests.golden_tables.replay import read_log
 from tests.golden_tables.roundtrip import files_of
@@ -247,6 +247,19 @@ class TestRaces:
 
         assert (report.newest, report.adopted_version, seen) == (3, 4, [["delta-rs"]])
         assert in_lake(lake) == [0, 1, 2, 10]
+
+    def test_everybody_is_faster(self, lake: Lake, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After so many attempts it gives up, everything is imported, and the next import takes the table over."""
+        monkeypatch.setattr("deltalakedb.importing.cutover.ATTEMPTS", 3)
+        failpoints.arm("cutover.claiming", lambda: write(table, 10))
+        try:
+            with pytest.raises(TxnLogImportError, match="in 3 attempts"):
+                lake.import_table("t", table, grace=0)
+        finally:
+            failpoints.disarm()
+
+        assert in_lake(lake) == [0, 1, 2, 10, 10, 10] == by_path(table)
+        assert lake.import_table("t", table, grace=0).adopted_version == 6
 
     def test_a_writer_that_overwrites(self, lake: Lake, table: Path) -> None:
         """Our version does not count before the grace is over: if it is overwritten, it is that one that is imported."""

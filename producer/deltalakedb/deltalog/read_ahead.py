@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
@@ -27,12 +27,20 @@ class ReadAhead:
     """
 
     def __init__(
-        self, store: ObjectStore, listing: LogListing, versions: Iterable[int], *, threads: int | None = None
+        self,
+        store: ObjectStore,
+        listing: LogListing,
+        versions: Iterable[int],
+        *,
+        threads: int | None = None,
+        met: Mapping[int, Object] | None = None,
     ) -> None:
-        """`threads` that read, 0: none, and nothing is read ahead; unless given, what suits the store."""
+        """`threads` that read, 0: none, and nothing is read ahead; unless given, what suits the store. `met` are commits
+        that were read before."""
         self.listing = listing
         self._store = store
-        self._upcoming = iter(versions)
+        self._met = met or {}
+        self._upcoming = (version for version in versions if version not in self._met)
         count = (0 if store.root.startswith("file:") else _THREADS) if threads is None else threads
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="deltalog-read") if count else None
         self._coming: dict[int, Future[Object | None]] = {}
@@ -40,6 +48,8 @@ class ReadAhead:
     def commit(self, version: int) -> Iterator[ImportedAction]:
         """The actions of a commit, in the order of its file. Raises as `DeltaLog.commit`."""
         file = self.listing.commit(version)
+        if version in self._met:
+            return actions_of(self._store, self._met[version], file, version)
         self._ask()
         if version in self._coming:
             while (first := next(iter(self._coming))) != version:

@@ -25,7 +25,7 @@ from deltalakedb.session import Session
 
 from .adoption import Taken, adoption, log_file
 from .importer import Importer
-from .plan import until
+from .plan import until, with_commit
 from .report import Progress, Watch
 from .source import Source
 
@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 5.0
 """How long the adoption has to stand before it counts: what a writer may take that looked for the version before us."""
-ATTEMPTS: Final = 100
+ATTEMPTS: Final = 500
 """Versions that others may put before us until we give up."""
+_PAUSE_SECONDS: Final = 0.05
 _CLAIMING = Failpoint("cutover.claiming")
 _PUT = Failpoint("cutover.put")
 _BEATEN = Failpoint("cutover.beaten")
@@ -63,24 +64,36 @@ class Cutover:
         """
         importer = self._importer
         self._watch(Progress(phase="adopting", version=importer.newest, done=0, total=0, writers=importer.writers))
-        for _ in range(ATTEMPTS):
-            # What came after the last look is read before the next version is claimed, and published after it: every
-            # moment spent in between is one in which somebody else may take it.
-            newest, listing = self.look()
-            importer.read(listing)
+        newest, listing = self.look()
+        met: dict[int, Object] = {}
+        for attempt in range(ATTEMPTS):
+            # What came last is read before the next version is claimed, and published after it: every moment spent in
+            # between is one in which somebody else may take it.
+            importer.read(listing, met)
             importer.refuse()
             version = importer.newest + 1
-            if version > newest and not self._claim(version):
-                continue
-            claimed = time.monotonic()
+            if version > newest:
+                claimed, there = self._claim(version)
+                if there is None and not claimed:
+                    # The put was not heard, or refused for a while.
+                    time.sleep(min(attempt, 20) * _PAUSE_SECONDS)
+                    continue
+                if there is not None and not claimed:
+                    logger.info("version %s of %s is not ours: somebody else was first", version, self._source.location)
+                    _BEATEN.reached()
+                    # Not listed again: that takes longer the longer the log is, and a busy writer would always win.
+                    newest, listing, met = version, with_commit(listing, version, there), {version: there}
+                    continue
+            began = time.monotonic()
             _CLAIMED.reached()
             importer.publish(listing)
             importer.verify()
-            time.sleep(max(0.0, claimed + self._grace - time.monotonic()))
+            time.sleep(max(0.0, began + self._grace - time.monotonic()))
             _WAITED.reached()
             found = self._standing(version)
             if found is None:
                 _OVERWRITTEN.reached()
+                newest, listing = self.look()
                 continue
             _STANDS.reached()
             actions = list(parse_actions(io.BytesIO(found.data), path=log_path("", version), version=version))
@@ -89,9 +102,12 @@ class Cutover:
             )
             _ADOPTED.reached()
             return version
+        importer.read(listing, met)
+        importer.refuse()
+        importer.publish(listing)
         raise TxnLogImportError(
-            f"{self._source.location} could not be taken over: others were faster {ATTEMPTS} times in a row. What they "
-            "wrote is imported; stop them, then import again"
+            f"{self._source.location} could not be taken over in {ATTEMPTS} attempts: others were faster each time, or "
+            "the put of a version was not answered. What others wrote is imported; stop them, then import again"
         )
 
     def look(self) -> tuple[int, LogListing]:
@@ -99,11 +115,13 @@ class Cutover:
         listing = self._source.list()
         newest = listing.newest
         commit = listing.commits.get(newest)
-        small = commit is not None and commit.size <= HELD_BYTES
-        return newest, until(listing, newest - 1) if small and newest > 0 and self._is_ours(newest) else listing
+        if commit is None or commit.size > HELD_BYTES or newest == 0:
+            return newest, listing
+        ours = self._is_ours(newest, self._source.store.get(commit.path))
+        return newest, until(listing, newest - 1) if ours else listing
 
-    def _claim(self, version: int) -> bool:
-        """Put our version if it is absent; whether it is there now."""
+    def _claim(self, version: int) -> tuple[bool, Object | None]:
+        """Put our version if it is absent; whether it is there now, and what is, where that had to be looked at."""
         importer = self._importer
         survey = importer.survey
         assert survey.protocol is not None, "a table that was read has a protocol"
@@ -126,12 +144,11 @@ class Cutover:
         _CLAIMING.reached()
         (put,) = self._source.store.put_if_absent([new])
         _PUT.reached()
+        if put is Put.CREATED:
+            return True, None
         # An answer may be lost: only looking tells, and "exists" may even mean our own put.
-        claimed = put is Put.CREATED or self._is_ours(version)
-        if not claimed:
-            logger.info("version %s of %s is not ours: somebody else was first", version, self._source.location)
-            _BEATEN.reached()
-        return claimed
+        there = self._source.store.get(log_path("", version))
+        return self._is_ours(version, there), there
 
     def _standing(self, version: int) -> Object | None:
         """Our version as it lies there, if it does and nothing came after it; else what there is has to be looked at."""
@@ -146,10 +163,8 @@ class Cutover:
             return None
         return found
 
-    def _is_ours(self, version: int, found: Object | None = None) -> bool:
+    def _is_ours(self, version: int, found: Object | None) -> bool:
         """Whether a version is the one by which this import takes the table over."""
-        if found is None:
-            found = self._source.store.get(log_path("", version))
         if found is None:
             return False
         # Ours begins with commitInfo.

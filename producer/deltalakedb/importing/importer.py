@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ from deltalakedb.failpoints import Failpoint
 from deltalakedb.features import listed
 from deltalakedb.ids import import_txn_id, is_table_name, new_txn_id
 from deltalakedb.locations import same
+from deltalakedb.objectstore import Object
 from deltalakedb.session import Session
 
 from .chunks import cut
@@ -96,8 +97,9 @@ class Importer:
     def time_ms(self, version: int) -> int:
         return self._times[version]
 
-    def read(self, listing: LogListing) -> None:
-        """Read what is new in the log. Raises `TxnLogDeltaLogError` for what cannot be read, by version and file.
+    def read(self, listing: LogListing, met: Mapping[int, Object] | None = None) -> None:
+        """Read what is new in the log; the commits `met` are at hand already. Raises `TxnLogDeltaLogError` for what cannot
+        be read, by version and file.
 
         The first time that is all of it, also what an earlier run has imported: it has to be known to go on from there.
         """
@@ -109,7 +111,7 @@ class Importer:
         self._sizes |= {step.version: _size(listing, step) for step in steps}
         self._begin(steps)
         done = {step.version for step in planned.steps[: planned.done]}
-        with self._source.reading(listing, steps) as commits:
+        with self._source.reading(listing, steps, met) as commits:
             for step in steps:
                 if self._survey(commits, step) and step.version not in done:
                     self._unsent.append(step)

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from deltalakedb.deltalog.listing import LogListing
 from deltalakedb.errors import TxnLogImportError
+from deltalakedb.log_names import log_path
+from deltalakedb.objectstore import Object, ObjectInfo
 
 
 class Kind(StrEnum):
@@ -67,6 +69,12 @@ def until(listing: LogListing, version: int) -> LogListing:
         checkpoints={number: found for number, found in listing.checkpoints.items() if number <= version},
         checksums={number: file for number, file in listing.checksums.items() if number <= version},
     )
+
+
+def with_commit(listing: LogListing, version: int, commit: Object) -> LogListing:
+    """The log with one more commit, the newest one, as it was read."""
+    info = ObjectInfo(log_path(listing.folder, version), len(commit.data), commit.time_ms)
+    return replace(listing, commits={**listing.commits, version: info})
 
 
 def plan(listing: LogListing, done: Done | None) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from deltalakedb.deltalog.read_ahead import ReadAhead
 from deltalakedb.errors import TxnLogImportError
 from deltalakedb.events import ImportedAction
 from deltalakedb.locations import normal
-from deltalakedb.objectstore import ObjectStore, open_object_store
+from deltalakedb.objectstore import Object, ObjectStore, open_object_store
 from deltalakedb.storage_options import StorageOptions
 from deltalakedb.uri import DeltaTableUri, parse_uri
 
@@ -35,9 +35,9 @@ class Source:
         """What its log has now."""
         return list_log(self.store, "")
 
-    def reading(self, listing: LogListing, steps: Iterable[Step]) -> ReadAhead:
-        """The commits that these steps import, to be read in their order."""
-        return ReadAhead(self.store, listing, (step.version for step in steps))
+    def reading(self, listing: LogListing, steps: Iterable[Step], met: Mapping[int, Object] | None = None) -> ReadAhead:
+        """The commits that these steps import, to be read in their order; those `met` are at hand already."""
+        return ReadAhead(self.store, listing, (step.version for step in steps), met=met)
 
     def actions(self, commits: ReadAhead, step: Step) -> Iterator[ImportedAction]:
         """What the step imports. Raises `TxnLogDeltaLogError` naming version and file."""
