@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -23,7 +26,7 @@ from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
 from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, control, staged
-from tests.stores import address, database, migrated
+from tests.stores import ENGINES, address, database, migrated
 from tests.works import append, relaxed
 
 __all__ = ["address", "database"]
@@ -43,6 +46,16 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 def publish(log: EventLog, *events: StagedEvent) -> None:
     """In one go, so that their times lie close together."""
     log.append(Stream.STAGED, [Message(_bytes(event)) for event in events]).result()
+
+
+def some(historian: Historian) -> list[StagedEvent]:
+    """The next few events of a history, as if nobody shared a commit."""
+    found: list[StagedEvent] = []
+    for _ in range(8):
+        events = historian.events()
+        historian._lake.run(events)
+        found += events
+    return found
 
 
 def _bytes(event: StagedEvent) -> bytes:
@@ -85,16 +98,59 @@ def test_a_replay_finds_the_same_folds(database: Database, log: EventLog, tmp_pa
     with closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "again.db")), create=True)) as again:
         found = []
         for _ in range(3):
-            for _ in range(8):
-                events = historian.events()
-                publish(log, *events)
-                historian._lake.run(events)
+            publish(log, *some(historian))
             commit_all(store, log, chance.randint(1, 9))
             found.append(replay(database, log, again))
 
     assert [one.equal for one in found] == [True] * 3
     assert store.cursor().position == log.end(Stream.STAGED)
     assert max(sizes(database)) > 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_store_and_every_process_finds_the_same(
+    engine: str, log: EventLog, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Replayed by processes that hash texts differently, into each kind of store: equal in every row."""
+    chance = random.Random(7)
+    historian = Historian(ModelLake(), chance, folds=True)
+    publish(log, control(SetRules(rule_set=WIDE)))
+    address = StoreAddress(engine="sqlite", path=str(tmp_path / "lake.db"))
+    with closing(migrated(address)) as database:
+        store = made(database, log)
+        for _ in range(10):
+            publish(log, *some(historian))
+            commit_all(store, log, chance.randint(1, 20))
+        assert max(sizes(database)) > 2
+
+    for seed in ("1", "2"):
+        if engine == "postgres":
+            into = f"{request.getfixturevalue('postgres_url')}?schema=again_{seed}"
+        else:
+            into = f"deltasql://{engine}/{tmp_path / f'again-{seed}'}"
+        command = [sys.executable, "-m", "deltalakedb", "replay", "--store", str(address), "--into", into]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_older_store_catches_up_fold_by_fold(log: EventLog, tmp_path: Path) -> None:
+    """The commits that come out are those that were told, whatever the newest store's batches were."""
+    publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()))
+    for n in range(6):
+        publish(log, *[staged(append(f"{n}-{m}")) for m in range(5)], control(Tick()))
+    addresses = [StoreAddress(engine="sqlite", path=str(tmp_path / name)) for name in ("newest.db", "backup.db")]
+    with closing(migrated(addresses[0])) as newest, closing(migrated(addresses[1])) as backup:
+        told, older = made(newest, log), made(backup, log)
+        commit_all(told, log, 3)
+        silent: Any = _CutOff(log, 12, silent=True)
+        commit_all(older, silent, 4)
+        assert 0 < older.cursor().commit_seq < told.cursor().commit_seq
+
+        commit_all(older, log, 4)
+
+        assert older.cursor().commit_seq == told.cursor().commit_seq == 7
+        assert replay(newest, log, backup).equal
 
 
 def test_an_idle_log_gets_a_tick(database: Database, log: EventLog) -> None:
@@ -183,12 +239,19 @@ class _Clock:
 class _CutOff:
     """The log for a committer that reads only what lies before a position, and whose ticks get lost."""
 
-    def __init__(self, log: EventLog, before: int) -> None:
+    def __init__(self, log: EventLog, before: int, *, silent: bool = False) -> None:
+        """With `silent` nobody hears what it tells either."""
         self._log = log
+        self._silent = silent
         self.before = before
 
     def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
-        return Future() if stream is Stream.STAGED else self._log.append(stream, messages)
+        if stream is not Stream.STAGED and not self._silent:
+            return self._log.append(stream, messages)
+        lost: Future[list[int]] = Future()
+        if stream is not Stream.STAGED:
+            lost.set_result([])
+        return lost
 
     def reader(self, stream: Stream, position: int) -> _CutOffReader:
         return _CutOffReader(self, self._log.reader(stream, position), position)
