@@ -133,15 +133,15 @@ class Appender:
 @contextmanager
 def appending(
     address: StoreAddress, log: EventLog, publish: Publish, tables: Sequence[str], *, clients: int, each: int
-) -> Iterator[Callable[[], list[Txn]]]:
-    """So many clients at work, while the body makes their life hard; what is yielded waits for all they did."""
+) -> Iterator[Sequence[Future[list[Txn]]]]:
+    """So many clients at work, while the body makes their life hard; what each of them will have done."""
     answers, over = Answers(log), threading.Event()
     with ThreadPoolExecutor(clients) as threads:
         work = [
             threads.submit(Appender(address, publish, answers, tables, seed).run, each, over) for seed in range(clients)
         ]
         try:
-            yield lambda: [txn for done in work for txn in done.result()]
+            yield work
         finally:
             over.set()
             for done in work:

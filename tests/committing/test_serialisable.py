@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -24,21 +23,18 @@ from tests.works import create
 
 
 def history(
-    served: ServedLake, *, clients: int, each: int, tables: int, harm: Callable[[threading.Event], None]
+    served: ServedLake, *, clients: int, each: int, tables: int, pause: float, harm: Callable[[], None]
 ) -> tuple[dict[str, list[str]], list[Txn]]:
-    """What clients did while `harm` did its own, and what is in the tables then."""
+    """What clients did while `harm` was done to the servers again and again, and what is in the tables then."""
     names = [f"list{n}" for n in range(tables)]
     for name in names:
         served.publish([staged(create(name))])
-    done = threading.Event()
-    with appending(served.address, served.log, served.publish, names, clients=clients, each=each) as wait:
-        harming = threading.Thread(target=harm, args=(done,), name="harm")
-        harming.start()
-        try:
-            txns = wait()
-        finally:
-            done.set()
-            harming.join()
+    with appending(served.address, served.log, served.publish, names, clients=clients, each=each) as work:
+        # In this thread: a server ends with the thread that started it.
+        while not all(done.done() for done in work):
+            time.sleep(pause)
+            harm()
+        txns = [txn for done in work for txn in done.result()]
     order: dict[str, list[str]] = {name: [] for name in names}
     with served.database() as database:
         for name, path in database.query(
@@ -80,14 +76,9 @@ class Committers:
 
 
 def test_clients_see_one_order_while_committers_die(served: ServedLake) -> None:
-    """Eight clients, a committer killed every second: strictly serialisable over several tables."""
+    """Eight clients, a committer killed twice a second: strictly serialisable over several tables."""
     committers = Committers(served, random.Random(8))
-
-    def harm(done: threading.Event) -> None:
-        while not done.wait(1.0):
-            committers.kill_one()
-
-    order, txns = history(served, clients=8, each=100, tables=8, harm=harm)
+    order, txns = history(served, clients=8, each=100, tables=8, pause=0.5, harm=committers.kill_one)
     committers.stop()
 
     check(served, order, txns, least=800)
@@ -103,20 +94,19 @@ def test_clients_see_one_order_while_everything_dies(
     with closing(ServedLake(mortuary, postgres_server.url, kafka_server.bootstrap, "own.", tmp_path)) as served:
         committers = Committers(served, dice)
 
-        def harm(done: threading.Event) -> None:
-            while not done.wait(5 * dice.random()):
-                roll = dice.random()
-                if roll < 0.1:
-                    postgres_server.kill()
-                    postgres_server.start()
-                elif roll < 0.2:
-                    kafka_server.kill()
-                    kafka_server.start()
-                else:
-                    committers.kill_one()
+        def harm() -> None:
+            roll = dice.random()
+            if roll < 0.1:
+                postgres_server.kill()
+                postgres_server.start()
+            elif roll < 0.2:
+                kafka_server.kill()
+                kafka_server.start()
+            else:
+                committers.kill_one()
 
         began = time.monotonic()
-        order, txns = history(served, clients=32, each=1_600, tables=40, harm=harm)
+        order, txns = history(served, clients=32, each=1_600, tables=40, pause=3, harm=harm)
         committers.stop()
         took = time.monotonic() - began
 
