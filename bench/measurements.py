@@ -34,7 +34,10 @@ IN_FLIGHT = 64
 PACED_RATE = 200.0
 BUSY_RATE = 1000.0
 """Transactions per second of all clients together, over `PAIRS` pairs of tables."""
-FOLDED_IN_FLIGHT = 128
+FULL_PAIRS = 16
+"""Pairs for as much as there can be: a table takes about 1,000 versions a second."""
+FULL_IN_FLIGHT = 128
+"""As many as a client has by default."""
 FOLD_WINDOW_MS = 50
 FILES = 1_000_000
 DRAIN_SECONDS = 300.0
@@ -77,6 +80,7 @@ def measurements() -> dict[str, Measurement]:
         found[f"files.{store}.batch.1"] = partial(_file_rows, store)
     found["commit.postgres.paced.1"] = partial(_paced, 1, PACED_RATE, 1)
     found["commit.postgres.paced.8"] = partial(_paced, 8, BUSY_RATE / 8, PAIRS)
+    found["commit.postgres.unfolded.8"] = partial(_unfolded, 8)
     found["commit.postgres.folded.8"] = partial(_folded, 8)
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
@@ -157,12 +161,24 @@ def _paced(clients: int, rate: float, pairs: int, setting: Setting, folder: Path
         yield from _mirror_lines("commit", f"postgres.paced.{clients}", published, load)
 
 
+def _unfolded(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """As many transactions in flight as clients have by default, over as many tables as take a version of each."""
+    with on_servers(setting.servers, folder) as pipeline:
+        workload = _workload("commit", "closed", pipeline.address, FULL_PAIRS)
+        load = setting.load(clients, in_flight=FULL_IN_FLIGHT)
+        published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
+        cpu = CpuProbe(pipeline.services)
+        measured = run(workload, load, [cpu, published])
+        yield from _lines("commit", f"postgres.unfolded.{clients}", measured, cpu)
+        yield from _mirror_lines("commit", f"postgres.unfolded.{clients}", published, load)
+
+
 def _folded(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
     """As many transactions in flight as clients have by default, all on one pair of tables, where they share commits."""
     with on_servers(setting.servers, folder) as pipeline:
         workload = _workload("commit", "closed", pipeline.address)
         pipeline.address.fold(FOLD_WINDOW_MS)
-        load = setting.load(clients, in_flight=FOLDED_IN_FLIGHT)
+        load = setting.load(clients, in_flight=FULL_IN_FLIGHT)
         published = PublishedProbe(pipeline.address.tables_folder, pipeline.address.heads)
         cpu = CpuProbe(pipeline.services)
         measured = run(workload, load, [cpu, published])
@@ -207,7 +223,7 @@ def _mirror_backlog(pairs: int, setting: Setting, folder: Path) -> Iterator[Line
 def _committer_backlog(setting: Setting, folder: Path) -> Iterator[Line]:
     """The committer alone: transactions are published first, then it is started and decides them."""
     with on_servers(setting.servers, folder) as pipeline:
-        pairs = data.pairs(PAIRS)
+        pairs = data.pairs(FULL_PAIRS)
         with pipeline.address.connect() as lake:
             create_tables(lake, pairs)
         pipeline.mirror.stop()

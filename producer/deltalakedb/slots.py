@@ -90,12 +90,12 @@ class SlotReader:
     """Takes the slots of one table's columns out of statistics."""
 
     def __init__(self, schema: StructType, columns: Sequence[tuple[str, ...]]) -> None:
-        self._columns: list[tuple[int, tuple[str, ...], bool, Encoder, Encoder]] = []
+        self._columns: list[tuple[int, str, tuple[str, ...], bool, Encoder, Encoder]] = []
         for number, path in enumerate(columns[:SLOTS]):
             data_type = slot_type(schema, path)
             encoders = _encoders(data_type) if data_type is not None else None
             if encoders is not None:
-                self._columns.append((2 * number, path, data_type == "string", *encoders))
+                self._columns.append((2 * number, path[0], path[1:], data_type == "string", *encoders))
 
     def read(self, low: Mapping[str, Any] | None, high: Mapping[str, Any] | None) -> Slots:
         """Slots from `minValues` and `maxValues`.
@@ -105,9 +105,9 @@ class SlotReader:
         if not low or not high:
             return NO_SLOTS
         slots: list[Slot] = [None] * (2 * SLOTS)
-        for at, path, is_text, lower, upper in self._columns:
-            least, most = low.get(path[0]), high.get(path[0])
-            for name in path[1:]:
+        for at, top, inner, is_text, lower, upper in self._columns:
+            least, most = low.get(top), high.get(top)
+            for name in inner:
                 least = least.get(name) if isinstance(least, dict) else None
                 most = most.get(name) if isinstance(most, dict) else None
             if least is None or most is None:
@@ -119,7 +119,8 @@ class SlotReader:
                 # Some writers order texts by UTF-16 units; that is odd, but not a lie about rows.
                 if is_text:
                     continue
-                raise ValueError(f"the minimum of column {'.'.join(path)[:100]!r} lies above its maximum")
+                column = ".".join((top, *inner))
+                raise ValueError(f"the minimum of column {column[:100]!r} lies above its maximum")
             slots[at], slots[at + 1] = first, last
         return tuple(slots)  # type: ignore[return-value]
 
