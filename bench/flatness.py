@@ -129,7 +129,7 @@ def files(database: Database, count: int) -> None:
         f"data_change, stats, num_records, min1, max1) SELECT t, 0, i, md5(t * 1e9 + i || '') || '.parquet', '', 0, "
         f"1000, 0, TRUE, {_STATS}, 10, 0, 9 "
         "FROM generate_series(1, {n}) AS i CROSS JOIN generate_series(1, 2) AS t",
-        "UPDATE dl_table_heads SET live_files = live_files + {n}, live_bytes = live_bytes + {n} * 1000",
+        "UPDATE dl_table_heads SET live_files = live_files + {n}, live_bytes = live_bytes + {n} * 1000::BIGINT",
         n=count // 2,
     )
 
