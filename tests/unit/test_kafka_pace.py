@@ -49,3 +49,18 @@ def test_it_is_over_with_one_window_of_few() -> None:
 
     waits(pace, [200.0] * 20)
     assert waits(pace, [200.0 + WINDOW_SECONDS + MEMORY_SECONDS]) == [0.0]
+
+
+def test_whoever_waits_for_few_need_not_look_out_for_more() -> None:
+    """What is sent at once wakes by its delivery report; only what may be held without that has to be looked out for."""
+    pace = Pace()
+    waits(pace, [100.0] * (AT_ONCE - 1))
+    assert not pace.may_hold(100.0)
+
+    waits(pace, [100.0])
+    assert pace.may_hold(100.0)
+    assert not pace.may_hold(100.0 + WINDOW_SECONDS)
+
+    waits(pace, [100.0])
+    assert pace.may_hold(100.0 + WINDOW_SECONDS)
+    assert not pace.may_hold(100.0 + WINDOW_SECONDS + MEMORY_SECONDS)

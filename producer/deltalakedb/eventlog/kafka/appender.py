@@ -32,15 +32,16 @@ _SETTLE_SECONDS = 0.02
 
 
 class Appender:
-    """One idempotent producer, replaced if an error ends it. Thread-safe; what it sends is paced, see `pace`."""
+    """One idempotent producer, replaced if an error ends it. Thread-safe."""
 
-    def __init__(self, servers: str, settings: Settings) -> None:
+    def __init__(self, servers: str, settings: Settings, *, pace: Pace | None = None) -> None:
+        """With a `pace`, appends are held together as that says."""
         self._servers = servers
         self._settings = settings
         self._closing = threading.Event()
         self._settled = time.monotonic() + _SETTLE_SECONDS
         self._health, self._producer = self._new()
-        self._pace = Pace()
+        self._pace = pace
         self._held: deque[_Append] = deque()
         self._held_until = 0.0
         # Of the two above and of the order of what is sent. Whoever is told of a delivery may append something.
@@ -56,7 +57,7 @@ class Appender:
         append = _Append(topic, messages, delivery)
         with self._lock:
             now = time.monotonic()
-            send_at = self._pace.send_at(now)
+            send_at = now if self._pace is None else self._pace.send_at(now)
             if self._held:
                 self._held.append(append)
             elif send_at > now:
@@ -132,7 +133,7 @@ class Appender:
         now = time.monotonic()
         if self._held:
             return max(self._held_until - now, 0.0)
-        return WINDOW_SECONDS if self._pace.is_lively(now) else _IDLE_SECONDS
+        return WINDOW_SECONDS if self._pace is not None and self._pace.may_hold(now) else _IDLE_SECONDS
 
 
 class _Append(NamedTuple):

@@ -27,6 +27,7 @@ from deltalakedb.eventlog.port import OUTCOME_PARTITIONS, Message, Stream, refus
 from . import settings
 from .appender import Appender
 from .health import Health
+from .pace import Pace
 from .reader import Reader
 
 T = TypeVar("T")
@@ -198,7 +199,9 @@ class KafkaEventLog:
             found = self._appenders.get(staged)
             if found is None:
                 wanted = settings.producer(self._settings, one_partition=staged)
-                found = self._appenders[staged] = Appender(self._servers, wanted)
+                # Transactions come one by one; whatever else is appended comes in batches already.
+                pace = Pace() if staged else None
+                found = self._appenders[staged] = Appender(self._servers, wanted, pace=pace)
             return found
 
     def _topic(self, stream: Stream) -> str:

@@ -28,11 +28,13 @@ class Pace:
     def send_at(self, now: float) -> float:
         """When the append that comes `now` goes to the broker."""
         if now >= self._end:
-            self._together = self._count > AT_ONCE and self.is_lively(now)
+            self._together = self._count > AT_ONCE and now < self._end + MEMORY_SECONDS
             self._end, self._count = now + WINDOW_SECONDS, 0
         self._count += 1
         return self._end if self._together or self._count > AT_ONCE else now
 
-    def is_lively(self, now: float) -> bool:
-        """Whether an append came a moment ago, so that the next one may have to wait."""
-        return now < self._end + MEMORY_SECONDS
+    def may_hold(self, now: float) -> bool:
+        """Whether an append that comes next may have to wait."""
+        if self._count > AT_ONCE:
+            return now < self._end + MEMORY_SECONDS
+        return self._count == AT_ONCE and now < self._end
