@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database, StoreAddress
 from deltalakedb.eventlog import Record
-from deltalakedb.events import Content, StagedTransaction, TableWork
+from deltalakedb.events import AddColumn, Content, SetProperties, StagedTransaction, TableWork
 from deltalakedb_committer.applying import Applier, event_of
 from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding import rules as numbered
@@ -20,8 +21,9 @@ from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
-from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake
+from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, chunked, staged, txn
 from tests.stores import address, database, migrated
+from tests.works import append, field, relaxed, remove
 
 __all__ = ["address", "database"]
 
@@ -135,3 +137,28 @@ def test_big_or_not_the_rows_are_the_same(
     assert sum(one.change.added_files for one in placed) > 0
     assert sum(one.change.ended_files for one in placed) > 0
     assert [name for name in found if found[name] != expected[name] and name not in STAGING] == []
+
+
+def test_what_was_checked_under_another_definition_is_checked_again(
+    database: Database, whole: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table changes between two chunks: files are judged by what it is when all are there, the first ones too."""
+    late = [Content(tables=(append(*(f"{chunk}-{n}" for n in range(3))),)) for chunk in range(3)]
+    removing = [Content(tables=(append("x"),)), *[Content(tables=(remove(f"0-{n}"),)) for n in range(2)]]
+    first, *rest = chunked(late, txn_id=txn(1))
+    second, third, last = chunked(removing, txn_id=txn(2))
+    wider = TableWork(name="orders", intents=(AddColumn(field=json.dumps(field("later", "string"))),))
+    closed = TableWork(name="orders", intents=(SetProperties(set={"delta.appendOnly": "true"}),))
+    events = [staged(relaxed()), first, staged(wider), *rest, second, third, staged(closed), last]
+    hold_whole(monkeypatch, numbered.Rules(number=1).max_chunks)
+    run(made(whole), events, random.Random(0), restarts=False)
+    hold_whole(monkeypatch, 1)
+
+    placed = run(made(database), events, random.Random(0), restarts=True)
+
+    with whole.snapshot(), database.snapshot():
+        expected, found = digests(whole), digests(database)
+    assert [name for name in found if found[name] != expected[name]] == []
+    assert [one.change.added_files for one in placed] == [9]
+    ((outcome,),) = database.query("SELECT outcome FROM dl_transactions WHERE txn_id = ?", [txn(2)])
+    assert "APPEND_ONLY" in outcome

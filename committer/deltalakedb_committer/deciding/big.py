@@ -35,7 +35,8 @@ def checked_so_far(
 ) -> dict[TableKey, Checked | None]:
     """What the files of the chunk `content` are to be checked against, from it and the `chunks` that came before."""
     keys = {work.key for work in content.tables}
-    heads = [_decoded_head(chunk.head) for _, chunk in sorted(chunks.items()) if chunk.head is not None]
+    # What is said twice in the same words is as good as said once here.
+    heads = map(_decoded_head, dict.fromkeys(chunk.head for _, chunk in sorted(chunks.items()) if chunk.head))
     try:
         whole = merged([_only(keys, head) for head in (*heads, head_of(content))])
     except Refused:

@@ -120,9 +120,9 @@ def _load_chunks(database: Database, needs: Needs, state: State) -> None:
         chunks = state.chunks.get(txn_id, {})
         count = events[0].envelope.chunk_count
         if state.rules.is_big(count):
-            for chunk in chunks.values():
-                if chunk.head is not None:
-                    add_content(needs, decode_content(chunk.head))
+            # As a rule each says no more than which table its files are of, as many others do.
+            for head in {chunk.head for chunk in chunks.values() if chunk.head is not None}:
+                add_content(needs, decode_content(head))
             for event in events:
                 add_content(needs, head_of(event.content))
         elif len(chunks) + len(events) >= count:
