@@ -6,6 +6,7 @@
 # make soak     minutes of what shows rarely: a thousand kills of the mirror
 # make services fetches and caches the test services
 # make images   container images of the project and of every server, without an image registry; images-clean removes them
+# make test-containers  the tests on servers in containers, and those of the whole stack in them
 # make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
 # make clean    removes what make made here; the cache shared by all clones stays
 
@@ -13,7 +14,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check golden bench soak services images images-clean lock clean tools
+.PHONY: demo test check golden bench soak services images images-clean test-containers lock clean tools
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
@@ -66,6 +67,16 @@ services: tools $(TEST) $(UV)
 
 images: tools $(TEST) $(IMAGES) $(PROJECT) services
 	@$(VENV)/bin/python -m tests.containers.images
+
+# What only needs servers by their addresses, on containers; then the stack, which wants the machine for itself.
+test-containers: images
+ifdef ARGS
+	@$(VENV)/bin/pytest --services=containers $(ARGS)
+else
+	@$(VENV)/bin/pytest --services=containers -n 2 tests/integration/test_client.py tests/integration/test_client_s3.py \
+	    tests/integration/test_roles.py tests/integration/test_importing_services.py tests/contracts/test_commit_store.py
+	@$(VENV)/bin/pytest --services=containers tests/containers
+endif
 
 images-clean: $(TEST) $(IMAGES)
 	@$(VENV)/bin/python -m tests.containers.engine remove

@@ -17,7 +17,8 @@ from urllib.request import Request, urlopen
 from xml.sax.saxutils import escape
 
 SECRETS = Path("/run/secrets")
-BUCKET = "lake"
+LAKE = "lake"
+"""Its bucket, and the first part of its topics' names."""
 SECONDS = 60.0
 """How long a server may take to start."""
 
@@ -33,6 +34,15 @@ RIGHTS = {
     "reader": [("Allow", ["GetObject"], ["*"])],
 }
 """By user what it may do with which keys; all may list them."""
+
+READ, WRITE = ("READ", "DESCRIBE"), ("WRITE", "DESCRIBE")
+STREAMS = ("staged", "commits", "outcomes", "dead-letter")
+TOPICS: dict[str, dict[str, tuple[str, ...]]] = {
+    "committer": dict.fromkeys(STREAMS, ("READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS")),
+    "mirror": {"commits": READ},
+    "producer": {"staged": WRITE, "outcomes": READ},
+}
+"""By user what it may do with which stream of the lake."""
 
 
 def secret(name: str) -> str:
@@ -69,7 +79,7 @@ def s3() -> None:
         "s3", endpoint_url=endpoint, aws_access_key_id="root", aws_secret_access_key=root, region_name="us-east-1"
     )
     try:
-        client.create_bucket(Bucket=BUCKET)
+        client.create_bucket(Bucket=LAKE)
     except ClientError as error:
         if "BucketAlready" not in error.response["Error"]["Code"]:
             raise
@@ -78,7 +88,7 @@ def s3() -> None:
             "Effect": "Allow",
             "Principal": {"AWS": list(RIGHTS)},
             "Action": "s3:ListBucket",
-            "Resource": f"arn:aws:s3:::{BUCKET}",
+            "Resource": f"arn:aws:s3:::{LAKE}",
         }
     ]
     for user, rights in RIGHTS.items():
@@ -88,16 +98,56 @@ def s3() -> None:
                     "Effect": effect,
                     "Principal": {"AWS": [user]},
                     "Action": [f"s3:{action}" for action in actions],
-                    "Resource": [f"arn:aws:s3:::{BUCKET}/{key}" for key in keys],
+                    "Resource": [f"arn:aws:s3:::{LAKE}/{key}" for key in keys],
                 }
             )
-    client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    client.put_bucket_policy(Bucket=LAKE, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+
+
+def kafka() -> None:
+    from confluent_kafka.admin import (
+        AclBinding,
+        AclOperation,
+        AclPermissionType,
+        AdminClient,
+        ResourcePatternType,
+        ResourceType,
+        ScramCredentialInfo,
+        ScramMechanism,
+        UserScramCredentialUpsertion,
+    )
+
+    admin = AdminClient(json.loads(secret("log-owner")))
+    mechanism = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
+    made = admin.alter_user_scram_credentials(
+        [UserScramCredentialUpsertion(user, mechanism, secret(f"kafka-{user}").encode()) for user in TOPICS]
+    )
+    acls = [
+        AclBinding(
+            ResourceType.TOPIC,
+            f"{LAKE}.{topic}",
+            ResourcePatternType.LITERAL,
+            f"User:{user}",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for user, topics in TOPICS.items()
+        for topic, operations in topics.items()
+        for operation in operations
+    ]
+    for answer in (*made.values(), *admin.create_acls(acls).values()):
+        answer.result(SECONDS)
 
 
 def settings() -> None:
     store = secret("store-reader").replace("@postgres:5432", f"@127.0.0.1:{os.environ['POSTGRES_PORT']}")
     options = {"bootstrap.servers": f"127.0.0.1:{os.environ['KAFKA_PORT']}"}
+    ca = os.environ.get("CA_FILE")
+    if ca:
+        options = {**json.loads(secret("log-producer")), **options, "ssl.ca.location": ca}
     variables = {
+        **({"PGSSLMODE": "verify-full", "PGSSLROOTCERT": ca} if ca else {}),
         "DELTALAKEDB_STORE": store,
         "DELTALAKEDB_LOG_OPTIONS": json.dumps(options),
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{os.environ['S3_PORT']}",
@@ -109,4 +159,4 @@ def settings() -> None:
 
 
 if __name__ == "__main__":
-    {"s3": s3, "settings": settings}[sys.argv[1]]()
+    {"s3": s3, "kafka": kafka, "settings": settings}[sys.argv[1]]()

@@ -26,9 +26,9 @@ for user in committer mirror producer; do
  "sasl.password": "$(cat "kafka-$user")", "ssl.ca.location": "/run/secrets/ca.pem"}
 JSON
 done
-# The owner is known by its certificate: it can make the users that have passwords.
+# The owner is known by its certificate, at a listener of its own: it makes the users that have passwords.
 [ -f log-owner ] || cat >log-owner <<'JSON'
-{"security.protocol": "SSL", "ssl.ca.location": "/run/secrets/ca.pem",
+{"security.protocol": "SSL", "bootstrap.servers": "kafka:9094", "ssl.ca.location": "/run/secrets/ca.pem",
  "ssl.certificate.location": "/run/secrets/owner.pem", "ssl.key.location": "/run/secrets/owner.pem"}
 JSON
 

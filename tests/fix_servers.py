@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -12,6 +14,7 @@ from tests.services.process import ServiceUnavailable
 from tests.services.run import Addresses, ServerSet
 
 _OWNED = pytest.StashKey[ServerSet]()
+_STACKS = Path(__file__).parent / "containers"
 _LENT = pytest.StashKey[Lender]()
 
 
@@ -22,9 +25,39 @@ class _Node(Protocol):
     workerinput: dict[str, object]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--services",
+        choices=("native", "containers"),
+        default="native",
+        help="native: servers are processes; containers: they are containers, and the tests of the stack run too",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if _host(config) is None:
+    if _host(config) is not None:
+        return
+    if config.getoption("--services") == "native":
         config.stash[_OWNED] = ServerSet()
+        return
+    from tests.containers.servers import ContainerSet
+
+    config.stash[_OWNED] = ContainerSet()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The stack's tests need an engine and its images: only those who ask for containers get them."""
+    return True if collection_path == _STACKS and config.getoption("--services") == "native" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without an engine nothing runs in containers; where they are required that is an error, by the first test."""
+    if config.getoption("--services") == "containers" and not os.environ.get("REQUIRE_CONTAINERS"):
+        from tests.containers.servers import missing
+
+        if why := missing():
+            for item in items:
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -66,7 +99,7 @@ def scope(nodeid: str) -> str:
     file = nodeid.split("::")[0]
     if "spark" in nodeid:
         return "spark"
-    return file if file.startswith("tests/integration/") else nodeid
+    return file if file.startswith(("tests/integration/", "tests/containers/")) else nodeid
 
 
 @pytest.hookimpl(wrapper=True)

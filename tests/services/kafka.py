@@ -112,7 +112,7 @@ class Kafka(Server):
         ]
 
     def ready(self) -> bool:
-        return _answers(self.bootstrap, seconds=1)
+        return answers(self.bootstrap, seconds=1)
 
     def close(self) -> None:
         super().close()
@@ -126,7 +126,7 @@ def from_environment() -> str | None:
         ServiceUnavailable: nothing answers there.
     """
     bootstrap = os.environ.get(ENVIRONMENT)
-    if bootstrap and not _answers(bootstrap, seconds=10):
+    if bootstrap and not answers(bootstrap, seconds=10):
         raise ServiceUnavailable(f"no Kafka answers at {ENVIRONMENT}={bootstrap}: start it, or unset the variable.")
     return bootstrap
 
@@ -194,7 +194,8 @@ def _archived_classes() -> tuple[str, ...]:
     return (f"-XX:SharedArchiveFile={archive}", "-Xlog:disable") if archive.exists() else ()
 
 
-def _answers(bootstrap: str, seconds: float) -> bool:
+def answers(bootstrap: str, seconds: float) -> bool:
+    """Whether a broker answers there."""
     admin = AdminClient(
         {
             "bootstrap.servers": bootstrap,

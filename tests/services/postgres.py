@@ -71,11 +71,7 @@ class Postgres(Server):
         return [str(programs / "postgres"), "-D", str(data), f"--port={self.port}", *settings]
 
     def ready(self) -> bool:
-        try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return answers(self.url)
 
     def _install(self) -> Path:
         """The folder of the programs; a copy of it, where the user we run the server as cannot reach the wheel."""
@@ -113,6 +109,15 @@ class Postgres(Server):
         password.unlink()
         if done.returncode:
             raise ServiceUnavailable(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+
+def answers(url: str) -> bool:
+    """Whether a server takes connections there."""
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def from_environment() -> str | None:

@@ -76,15 +76,20 @@ class VersityGateway(Server):
         return [gateway, "--port", f"127.0.0.1:{self.port}", "--quiet", "posix", *metadata, str(buckets)]
 
     def ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-        try:
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        except OSError:
-            return False
-        finally:
-            connection.close()
-        return True
+        return answers(self.port)
+
+
+def answers(port: int) -> bool:
+    """Whether somebody speaks HTTP at a port of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def from_environment() -> S3Address | None:

@@ -13,7 +13,8 @@ from deltalakedb.metrics import COMMIT_LATENCY, DECISIONS, METRICS, MIRROR_LAG_S
 from deltalakedb.monitoring import Monitor
 from tests.http import get
 
-PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 
 
 def test_the_page_is_the_list() -> None:
@@ -34,6 +35,27 @@ def test_names_follow_prometheus() -> None:
         assert metric.name.endswith("_seconds") == (metric.unit == "seconds")
         assert bool(metric.bounds) == (metric.kind is Kind.HISTOGRAM)
         assert set(metric.labels) <= {"state", "halted", "reason", "target"}
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json"])
+def test_alerts_and_dashboard_ask_for_what_there_is(name: str) -> None:
+    """Every metric that they name is one of the list, with labels that it has; the dashboard leaves few out."""
+    text = (ROOT / "compose" / "monitoring" / name).read_text("utf-8")
+    known = {metric.name for metric in METRICS}
+    named = {re.sub("_bucket$", "", found) for found in re.findall(r"deltalakedb_[a-z_]+", text)}
+    labels = set(re.findall(r"by \(([^)]*)\)", text))
+
+    assert named <= known
+    assert {label.strip() for some in labels for label in some.split(",")} <= {
+        *("lake", "le", "instance"),
+        *(label for metric in METRICS for label in metric.labels),
+    }
+    if name == "dashboard.json":
+        assert {metric.name for metric in METRICS} - named <= {
+            "deltalakedb_position",
+            "deltalakedb_commit_seq",
+            "deltalakedb_mirror_step_seconds",
+        }
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -34,6 +34,13 @@ def test_every_halted_state_has_its_section() -> None:
     assert set(re.findall(r"^### ([A-Z_]+)$", part, re.M)) == states_in_code()
 
 
+def test_every_halted_state_has_its_runbook() -> None:
+    """The page for who deploys leads to each of them."""
+    deploy = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+
+    assert set(re.findall(r"^\| \[([A-Z_]+)\]\(troubleshooting\.md#[a-z_]+\)", deploy, re.M)) == states_in_code()
+
+
 def test_every_reason_is_explained() -> None:
     """Reasons in the table and reasons that the committer can give are the same."""
     assert set(re.findall(r"^\| ([A-Z_]{4,}) \|", PAGE, re.M)) == set(Reason)

@@ -224,7 +224,7 @@ class KafkaEventLog:
         asked = self._ask_for(streams)
         for stream in streams:
             answer = asked[self._topic(stream)]
-            topic = self._answer(answer, "looking for topics", fine=(KafkaError.UNKNOWN_TOPIC_OR_PART,))
+            topic = self._answer(answer, f"looking for {self._topic(stream)}", fine=(KafkaError.UNKNOWN_TOPIC_OR_PART,))
             if topic is not None:
                 found[stream] = topic
         return found

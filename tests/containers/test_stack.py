@@ -1,0 +1,144 @@
+"""The stack of compose.yaml under faults: everything is killed or cut off once, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+import deltalakedb
+from deltalakedb.settings import load_settings
+from tests.containers.stack import Stack
+from tests.integration.pipeline_client import PATIENCE, TABLES
+from tests.integration.test_pipeline import read_by_everybody
+from tests.services import duck
+from tests.services import spark as local_spark
+from tests.services.s3 import S3Address
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
+
+CLIENTS = 2
+IN_FLIGHT = 4
+STANDBY_SECONDS = 60.0
+"""Within this a standby must have committed again; it takes about four seconds on a machine of one's own."""
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with Stack("deltalakedb-faults", tmp_path, "compose.yaml") as stack:
+        yield stack
+
+
+def test_everything_is_killed_once_and_read_by_spark_too(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With transactions in flight the leader, the mirror, the broker and the database are killed and the leader is cut off
+    the network; a standby takes over, each transaction is in both tables or in neither and answered once, all readers
+    return the same rows, SIGTERM ends the services with 0 within ten seconds, and no secret is in any log."""
+    for name, value in stack.settings().items():
+        monkeypatch.setenv(name, value)
+    stop_file = tmp_path / "stop"
+    ledgers = [tmp_path / f"client-{number}.jsonl" for number in range(CLIENTS)]
+
+    def committed() -> int:
+        return sum(ledger.read_text().count('"committed"') for ledger in ledgers if ledger.exists())
+
+    def progress(what: str, more: int = 10, seconds: float = 120.0) -> float:
+        """Seconds until so many more transactions have been committed."""
+        began, before = time.monotonic(), committed()
+        while committed() < before + more:
+            assert time.monotonic() - began < seconds, f"nothing is committed after {what}"
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    with ExitStack() as ending:
+        clients = []
+        for number, ledger in enumerate(ledgers):
+            words = [str(number), str(IN_FLIGHT), str(stop_file), str(ledger)]
+            client = subprocess.Popen([sys.executable, "-m", "tests.integration.pipeline_client", *words])
+            ending.callback(client.kill)
+            clients.append(client)
+        progress("the start", more=50)
+        stack.kill(stack.leader())
+        taken_over = progress("the leader was killed", more=2 * IN_FLIGHT * CLIENTS, seconds=STANDBY_SECONDS)
+        stack.kill("mirror")
+        progress("the mirror was killed")
+        stack.kill("kafka")
+        progress("the broker was killed")
+        stack.kill("postgres")
+        progress("the database was killed")
+        leader = stack.leader()
+        stack.cut(leader)
+        progress("the leader was cut off")
+        stack.heal(leader)
+        progress("all is healed", more=50)
+        stop_file.touch()
+        for client in clients:
+            assert client.wait(PATIENCE) == 0, "a client saw an error"
+
+    with capsys.disabled():
+        sys.stdout.write(f"\na standby commits again {taken_over:.1f} s after the leader was killed\n")
+    with deltalakedb.connect() as lake:
+        lake.sync(timeout=240)
+        read = everybody(lake, stack, tmp_path)
+    answers = [json.loads(line) for ledger in ledgers for line in ledger.read_text().splitlines()]
+    begun = {answer["begun"] for answer in answers if "begun" in answer}
+    expected = {answer["committed"] for answer in answers if "committed" in answer}
+    assert begun == expected, "every transaction begun was answered: committed"
+    assert {name: (len(rows), set(rows)) for name, rows in read.items()} == {
+        name: (len(expected), expected) for name in read
+    }
+    assert len(read) == 5 * len(TABLES)
+    secrets_shown(stack)
+    stopped = {service: stack.stop(service) for service in ("committer", "standby", "mirror")}
+    assert {service: code for service, (code, _) in stopped.items()} == dict.fromkeys(stopped, 0)
+    assert max(seconds for _, seconds in stopped.values()) < 10
+
+
+def everybody(lake: deltalakedb.Lake, stack: Stack, folder: Path) -> dict[str, list[str | None]]:
+    """Keys of all tables as SQL and every reader by path see them, the readers with rights to read only."""
+    address = S3Address(
+        endpoint=f"http://127.0.0.1:{stack.port('S3_PORT')}", access_key="reader", secret_key=stack.secret("s3-reader")
+    )
+    options = {
+        "AWS_ACCESS_KEY_ID": address.access_key,
+        "AWS_SECRET_ACCESS_KEY": address.secret_key,
+        "AWS_ENDPOINT_URL": address.endpoint,
+        "AWS_REGION": address.region,
+        "AWS_ALLOW_HTTP": "true",
+    }
+    with duck.connect("delta", "httpfs") as connection, closing(_Session(folder / "spark", address)) as spark:
+        connection.execute(load_settings(storage_options=options).storage.duckdb())
+        return read_by_everybody(lake, options, spark.session, connection)
+
+
+class _Session:
+    def __init__(self, folder: Path, address: S3Address) -> None:
+        folder.mkdir()
+        self.session = local_spark.session(folder, address)
+
+    def close(self) -> None:
+        self.session.stop()
+
+
+def secrets_shown(stack: Stack) -> None:
+    """No password or key is in what any container logs, in what the engine knows of it, or in a metric."""
+    services = stack.compose("ps", "--all", "--services").split()
+    told = {f"inspect {service}": json.dumps(stack.inspect(service)) for service in services}
+    told["logs"] = stack.compose("logs", "--no-color")
+    for variable in ("COMMITTER_PORT", "STANDBY_PORT", "MIRROR_PORT"):
+        told[variable] = stack.metrics(variable)
+    secrets = [
+        file.read_text().strip()
+        for file in stack.secrets.iterdir()
+        if file.name.startswith(("postgres-", "s3-", "kafka-"))
+    ]
+    assert len(secrets) == 11
+    assert [where for where, text in told.items() if any(secret in text for secret in secrets)] == []
+    assert len(services) >= 7
