@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 
 import pyarrow as pa
 import pytest
@@ -139,6 +139,39 @@ def test_upsert_from_rows(database: Database) -> None:
     database.submit(upsert, [[(1, "new"), (2, "more")]])
 
     assert database.query("SELECT name FROM things ORDER BY id") == [("name 0",), ("new",), ("more",)]
+
+
+@pytest.mark.parametrize("block", ["snapshot", "transaction", None])
+def test_many_queries_at_once(database: Database, block: str | None) -> None:
+    """Each statement gives its rows, in order, in a block and outside; in a transaction they see what it wrote."""
+    database.insert("things", COLUMNS, rows(5))
+    statements: list[tuple[str, Sequence[object]]] = [
+        ("SELECT id FROM things WHERE id < ? ORDER BY id", [2]),
+        ("SELECT name FROM things WHERE id = ANY(?)", [[]]),
+        ("SELECT k.id FROM ROWS(?) AS k (id BIGINT) ORDER BY k.id", [[(7,), (8,)]]),
+        ("SELECT flag, note FROM things WHERE id >= ? ORDER BY id", [4]),
+    ]
+    expected: list[list[tuple[object, ...]]] = [[(0,), (1,)], [], [(7,), (8,)], [(True, None)]]
+    with nullcontext() if block is None else getattr(database, block)():
+        if block == "transaction":
+            database.submit("INSERT INTO things (id, flag) VALUES (?, ?)", [9, False])
+            expected[3].append((False, None))
+        found = database.query_all(statements)
+        nothing = database.query_all([])
+        after = database.query("SELECT count(*) FROM things")
+
+    assert found == expected
+    assert nothing == []
+    assert after == [(5 + (block == "transaction"),)]
+
+
+def test_one_of_many_queries_fails(database: Database) -> None:
+    """The error of a statement among many is told, and the connection works on."""
+    database.insert("things", COLUMNS, rows(2))
+    with pytest.raises(TxnLogDatabaseError, match="nothing"), database.snapshot():
+        database.query_all([("SELECT id FROM things", []), ("SELECT id FROM nothing", []), ("SELECT 1", [])])
+
+    assert count(database) == 2
 
 
 @pytest.mark.parametrize("inside", [True, False])

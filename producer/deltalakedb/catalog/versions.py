@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from deltalakedb.actions import AddFile, OtherAction, RemoveFile
 from deltalakedb.database import Database, Row
@@ -16,10 +16,27 @@ from .values import VersionActions, VersionRow
 Range = tuple[int, int, int]
 """table_no, first and last version."""
 _Key = tuple[int, int]
-_A = TypeVar("_A")
 
 _RANGES = 100
 """Ranges per statement: each is a branch of its own, which no planner can take for a reason to read whole tables."""
+
+
+class _Source(NamedTuple):
+    """Where actions of a kind lie, and of which versions they are wanted."""
+
+    table: str
+    names: Sequence[str]
+    make: Callable[[Row], Any]
+    where: Sequence[_Key]
+    order: str = "a.n"
+
+    @property
+    def statement(self) -> tuple[str, Sequence[Any]]:
+        return (
+            f"SELECT a.table_no, a.version, {columns(self.names, 'a')} FROM {_WANTED} CROSS JOIN {self.table} a "
+            f"WHERE a.table_no = w.table_no AND a.version = w.version ORDER BY {self.order}",
+            [self.where],
+        )
 
 
 def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = True) -> list[VersionActions]:
@@ -29,40 +46,40 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
     """
     rows = read_rows(database, ranges)
     keys = [(row.table_no, row.version) for row in rows]
-
-    def read(
-        table: str, names: Sequence[str], make: Callable[[Row], _A], where: Sequence[_Key] = keys, order: str = "a.n"
-    ) -> dict[_Key, list[_A]]:
-        found: dict[_Key, list[_A]] = defaultdict(list)
-        if where:
-            for row in _read(database, table, ("table_no", "version", *names), where, order):
-                found[row[0], row[1]].append(make(row[2:]))
-        return found
-
     removing = [(row.table_no, row.version) for row in rows if row.removed_files and files]
     describing = [(row.table_no, row.version) for row in rows if row.changes_metadata]
     upgrading = [(row.table_no, row.version) for row in rows if row.changes_protocol]
-    removes = read("dl_remove_files", records.REMOVE, records.remove, removing)
-    metadata = read("dl_metadata_updates", records.METADATA, records.metadata, describing, "a.version")
-    protocols = read("dl_protocol_updates", records.PROTOCOL, records.protocol, upgrading, "a.version")
-    cdc = read("dl_cdc_files", records.CDC, records.cdc)
-    txns = read("dl_txn_actions", records.TXN, records.txn, order="a.app_id")
-    domains = read("dl_domain_metadata", records.DOMAIN, records.domain, order="a.domain")
-    others = read("dl_other_actions", ("kind", "body"), _other)
-    adds = _read_adds(database, rows) if files else {}
+    sources = {
+        "removes": _Source("dl_remove_files", records.REMOVE, records.remove, removing),
+        "metadata": _Source("dl_metadata_updates", records.METADATA, records.metadata, describing, "a.version"),
+        "protocol": _Source("dl_protocol_updates", records.PROTOCOL, records.protocol, upgrading, "a.version"),
+        "cdc": _Source("dl_cdc_files", records.CDC, records.cdc, keys),
+        "txns": _Source("dl_txn_actions", records.TXN, records.txn, keys, "a.app_id"),
+        "domains": _Source("dl_domain_metadata", records.DOMAIN, records.domain, keys, "a.domain"),
+        "others": _Source("dl_other_actions", ("kind", "body"), _other, keys),
+    }
+    asked = {kind: source for kind, source in sources.items() if source.where}
+    adding = {(row.table_no, row.version): row.added_files for row in rows if row.added_files and files}
+    live, *answers = database.query_all([_adds_in("dl_live_files", adding), *(s.statement for s in asked.values())])
+    found: dict[_Key, dict[str, list[Any]]] = defaultdict(dict)
+    for (kind, source), answer in zip(asked.items(), answers, strict=True):
+        for row in answer:
+            found[row[0], row[1]].setdefault(kind, []).append(source.make(row[2:]))
+    adds = _read_adds(database, adding, live)
     return [
         VersionActions(
             row=row,
-            protocol=next(iter(protocols.get(key, ())), None),
-            metadata=next(iter(metadata.get(key, ())), None),
-            txns=tuple(txns.get(key, ())),
-            domains=tuple(domains.get(key, ())),
-            removes=tuple(removes.get(key, ())),
+            protocol=next(iter(of.get("protocol", ())), None),
+            metadata=next(iter(of.get("metadata", ())), None),
+            txns=tuple(of.get("txns", ())),
+            domains=tuple(of.get("domains", ())),
+            removes=tuple(of.get("removes", ())),
             adds=tuple(adds.get(key, ())),
-            cdc=tuple(cdc.get(key, ())),
-            others=tuple(others.get(key, ())),
+            cdc=tuple(of.get("cdc", ())),
+            others=tuple(of.get("others", ())),
         )
         for row, key in zip(rows, keys, strict=True)
+        for of in [found.get(key, {})]
     ]
 
 
@@ -94,7 +111,7 @@ def stream_adds(database: Database, table_no: int, version: int) -> Iterator[Add
         f"SELECT a.n, p.partition_values, {columns(records.ADD, 'a')} FROM {{}} a LEFT JOIN dl_partitions p "
         "ON p.table_no = a.table_no AND p.partition_no = a.partition_no WHERE a.table_no = ? AND a.version = ?"
     )
-    past = f"{select.format('dl_past_files')} AND {_STAYED}"
+    past = f"{select.format('dl_past_files')} AND {_STAYED['dl_past_files']}"
     either = f"{select.format('dl_live_files')} UNION ALL {past} ORDER BY 1"
     partitions: dict[str | None, dict[str, str | None]] = {None: {}}
     for rows in database.stream(either, [table_no, version] * 2):
@@ -112,40 +129,38 @@ def stream_removes(database: Database, table_no: int, version: int) -> Iterator[
         yield from map(records.remove, rows)
 
 
-_STAYED = "a.removed_version > a.version"
-"""Of a past file: it was there. An imported version may take back an add of its own, which is then no part of it."""
+_STAYED = {"dl_live_files": "1 = 1", "dl_past_files": "a.removed_version > a.version"}
+"""That a file was there: an imported version may take back an add of its own, which is then no part of it."""
 _WANTED = "ROWS(?) AS w (table_no BIGINT, version BIGINT)"
 
 
-def _read(database: Database, table: str, names: Sequence[str], where: Sequence[_Key], order: str) -> list[Row]:
-    return database.query(
-        f"SELECT {columns(names, 'a')} FROM {_WANTED} CROSS JOIN {table} a "
-        f"WHERE a.table_no = w.table_no AND a.version = w.version ORDER BY {order}",
-        [where],
+def _adds_in(table: str, wanted: Mapping[_Key, int]) -> tuple[str, Sequence[Any]]:
+    return (
+        f"SELECT a.table_no, a.version, a.n, p.partition_values, {columns(records.ADD, 'a')} "
+        f"FROM {_WANTED} CROSS JOIN {table} a LEFT JOIN dl_partitions p "
+        "ON p.table_no = a.table_no AND p.partition_no = a.partition_no "
+        f"WHERE a.table_no = w.table_no AND a.version = w.version AND {_STAYED[table]}",
+        [list(wanted)],
     )
 
 
-def _read_adds(database: Database, rows: Sequence[VersionRow]) -> dict[_Key, list[AddFile]]:
-    """Adds are live or past; those of a young version mostly live, so that the past is often not asked."""
-    missing = {(row.table_no, row.version): row.added_files for row in rows if row.added_files}
+def _read_adds(database: Database, wanted: Mapping[_Key, int], live: Sequence[Row]) -> dict[_Key, list[AddFile]]:
+    """Adds by version, of `wanted` many each. They are `live` or past; those of a young version mostly live, so that the
+    past is often not asked."""
     found: dict[_Key, list[tuple[int, AddFile]]] = defaultdict(list)
     partitions: dict[str | None, dict[str, str | None]] = {None: {}}
-    for table, condition in (("dl_live_files", "1 = 1"), ("dl_past_files", _STAYED)):
-        if not missing:
-            break
-        files = database.query(
-            f"SELECT a.table_no, a.version, a.n, p.partition_values, {columns(records.ADD, 'a')} "
-            f"FROM {_WANTED} CROSS JOIN {table} a LEFT JOIN dl_partitions p "
-            "ON p.table_no = a.table_no AND p.partition_no = a.partition_no "
-            f"WHERE a.table_no = w.table_no AND a.version = w.version AND {condition}",
-            [list(missing)],
-        )
+
+    def take(files: Sequence[Row]) -> None:
         for table_no, version, n, text, *fields in files:
             values = partitions.get(text)
             if values is None:
                 values = partitions[text] = records.partition_values(text)
             found[table_no, version].append((n, records.add(fields, values)))
-        missing = {key: count for key, count in missing.items() if len(found[key]) < count}
+
+    take(live)
+    missing = {key: count for key, count in wanted.items() if len(found[key]) < count}
+    if missing:
+        take(database.query(*_adds_in("dl_past_files", missing)))
     return {key: [add for _, add in sorted(adds, key=lambda numbered: numbered[0])] for key, adds in found.items()}
 
 

@@ -47,6 +47,10 @@ class Database(Protocol):
         """All rows of a statement; one that changes something gives rows by `RETURNING`."""
         ...
 
+    def query_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        """As `query` for each statement with its parameters; in a block with one round trip for all of them."""
+        ...
+
     def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
         """Rows in batches, without ever holding all of them. Inside a `snapshot()` or `transaction()` only."""
         ...

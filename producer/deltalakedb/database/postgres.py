@@ -99,6 +99,14 @@ class PostgresDatabase:
         with self._errors("a query failed"):
             return self._run(sql, parameters).fetchall()
 
+    def query_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        """All rows of each statement, in a block through the pipeline. Raises `TxnLogDatabaseError`."""
+        with self._errors("a query failed"):
+            self._check_usable()
+            self._enter_pipeline()
+            cursors = [self._run(sql, parameters) for sql, parameters in statements]
+            return [cursor.fetchall() for cursor in cursors]
+
     def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
         """Rows in batches, through a cursor on the server. Raises `TxnLogDatabaseError`."""
         self._require_block()

@@ -74,6 +74,10 @@ class SqliteDatabase:
             cursor = self._run(sql, parameters)
             return self._typed(cursor, cursor.fetchall())
 
+    def query_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        """All rows of each statement. Raises `TxnLogDatabaseError`."""
+        return [self.query(sql, parameters) for sql, parameters in statements]
+
     def stream(self, sql: str, parameters: Sequence[Any] = (), *, batch: int = 10_000) -> Iterator[list[Row]]:
         """Rows in batches. Raises `TxnLogDatabaseError`."""
         self._require_block()
