@@ -65,6 +65,8 @@ class Placed(NamedTuple):
     table_no: int
     version: int
     time_ms: int
+    partitioned: bool
+    """Whether the table has partition columns."""
     change: StagedChange
 
 
@@ -226,7 +228,9 @@ def _add_change(batch: Batch, commit: Commit, change: TableChange) -> CommittedT
     added_files, removed_files = len(change.adds), len(change.removes)
     if change.staged is not None:
         _, added_files, added_bytes, removed_files, removed_bytes, _ = change.staged
-        batch.placed.append(Placed(commit.txn_id, table.table_no, version, commit.time_ms, change.staged))
+        metadata = table.metadata if change.metadata is None else change.metadata
+        partitioned = metadata is not None and bool(metadata.partition_columns)
+        batch.placed.append(Placed(commit.txn_id, table.table_no, version, commit.time_ms, partitioned, change.staged))
     batch.inserts["dl_table_versions"].append(
         (
             table.table_no,

@@ -1,12 +1,12 @@
 """The rows of big transactions' files: asked about as a whole once all are there, and placed by the commit.
 
-All of it in SQL, however many there are. Rows lie by transaction and table, so each statement goes by the primary key
-of `dl_staged_files`, and from there by path.
+All of it in SQL, however many there are, and a statement for each table: it goes by the primary key of
+`dl_staged_files`, and from there by path. No planner knows how many rows a transaction has that has just come, and one
+statement for all of them would be planned as if they were few.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,8 +37,8 @@ class Asked(NamedTuple):
 
 _MINE = "s.txn_id = ? AND s.work = ? AND s.kind = ?"
 _TWICE = (
-    "SELECT DISTINCT d.work, d.kind FROM (SELECT s.work, s.kind FROM dl_staged_files s WHERE s.txn_id = ? "
-    "GROUP BY s.work, s.kind, s.path HAVING count(*) > 1) d"
+    "SELECT DISTINCT d.kind FROM (SELECT s.kind FROM dl_staged_files s WHERE s.txn_id = ? AND s.work = ? "
+    "GROUP BY s.kind, s.path HAVING count(*) > 1) d"
 )
 _FIRST_TWICE = (
     f"SELECT s.path FROM dl_staged_files s WHERE {_MINE} AND EXISTS ("
@@ -52,9 +52,9 @@ _BOTH = (
     "AND a.path = s.path AND a.dv_id = s.dv_id) ORDER BY s.chunk_index, s.n LIMIT 1"
 )
 _LIVE = (
-    "SELECT k.work, s.kind, CASE WHEN f.dv_id = s.dv_id THEN 1 ELSE 0 END, count(*), sum(f.size) "
-    "FROM ROWS(?) AS k (work BIGINT, table_no BIGINT) CROSS JOIN dl_staged_files s CROSS JOIN dl_live_files f "
-    "WHERE s.txn_id = ? AND s.work = k.work AND f.path = s.path AND f.table_no = k.table_no GROUP BY 1, 2, 3"
+    "SELECT s.kind, CASE WHEN f.dv_id = s.dv_id THEN 1 ELSE 0 END, count(*), sum(f.size) "
+    "FROM dl_staged_files s CROSS JOIN dl_live_files f "
+    "WHERE s.txn_id = ? AND s.work = ? AND f.path = s.path AND f.table_no = ? GROUP BY 1, 2"
 )
 _MISSING = (
     f"SELECT s.path, s.dv_id FROM dl_staged_files s WHERE {_MINE} AND NOT EXISTS ("
@@ -77,31 +77,25 @@ _REMOVED_BY = (
 
 def find(database: Database, txn_id: str, asked: Sequence[Asked]) -> dict[TableKey, Found]:
     """What the rows of a complete transaction's files tell. Each list is read to its first row that is wrong, if any."""
-    twice = set(database.query(_TWICE, [txn_id]))
-    counts: dict[int, dict[tuple[str, int], tuple[int, int]]] = defaultdict(dict)
-    live = [(one.files.work, one.table_no) for one in asked if one.live]
-    for work, kind, same, count, size in database.query(_LIVE, [live, txn_id]) if live else ():
-        counts[work][kind, same] = (count, int(size))
-    return {one.key: _found(database, txn_id, one, twice, counts[one.files.work]) for one in asked}
+    return {one.key: _found(database, txn_id, one) for one in asked}
 
 
-def _found(
-    database: Database,
-    txn_id: str,
-    one: Asked,
-    twice: set[tuple[int, str]],
-    counts: dict[tuple[str, int], tuple[int, int]],
-) -> Found:
+def _found(database: Database, txn_id: str, one: Asked) -> Found:
     files, table_no = one.files, one.table_no
     adds, removes = (txn_id, files.work, "add"), (txn_id, files.work, "remove")
+    twice = {kind for (kind,) in database.query(_TWICE, [txn_id, files.work])}
+    counts: dict[tuple[str, int], tuple[int, int]] = {}
+    if one.live:
+        for kind, same, count, size in database.query(_LIVE, [txn_id, files.work, table_no]):
+            counts[kind, same] = (count, int(size))
 
     def first(statement: str, *parameters: Any) -> Row | None:
         return next(iter(database.query(statement, parameters)), None)
 
     removed, removed_bytes = counts.get(("remove", 1), (0, 0))
     replaced, replaced_bytes = counts.get(("add", 1), (0, 0))
-    added_twice = first(_FIRST_TWICE, *adds) if (files.work, "add") in twice else None
-    removed_twice = first(_FIRST_TWICE, *removes) if (files.work, "remove") in twice else None
+    added_twice = first(_FIRST_TWICE, *adds) if "add" in twice else None
+    removed_twice = first(_FIRST_TWICE, *removes) if "remove" in twice else None
     both = first(_BOTH, *removes) if files.adds and files.removes else None
     missing = first(_MISSING, *removes, table_no) if removed < files.removes else None
     left = first(_LEFT, *adds, table_no) if ("add", 0) in counts else None
@@ -133,29 +127,24 @@ def _left(database: Database, path: str, table_no: int, adds: tuple[Any, ...], r
 
 
 _PLACE = (
-    "ROWS(?) AS m (work BIGINT, chunk_index BIGINT, table_no BIGINT, version BIGINT, time_ms BIGINT, "
-    "first_add BIGINT, first_remove BIGINT)"
+    "ROWS(?) AS m (chunk_index BIGINT, table_no BIGINT, version BIGINT, time_ms BIGINT, first_add BIGINT, "
+    "first_remove BIGINT)"
 )
-_OF_CHUNK = "s.txn_id = ? AND s.work = m.work AND s.chunk_index = m.chunk_index"
+_OF_CHUNK = "s.txn_id = ? AND s.work = ? AND s.chunk_index = m.chunk_index"
 _ADDS = COLUMNS["dl_live_files"]
 _REMOVES = COLUMNS["dl_remove_files"]
 _SAME = tuple(name for name in _ADDS[3:] if name != PARTITION_TEXT)
 """Columns that a staged add has as its live row will have them."""
-_ENDED = (
-    "ROWS(?) AS k (work BIGINT, table_no BIGINT, version BIGINT) CROSS JOIN dl_staged_files s "
-    "CROSS JOIN dl_live_files f WHERE s.txn_id = ? AND s.work = k.work AND f.path = s.path AND f.dv_id = s.dv_id "
-    "AND f.table_no = k.table_no"
-)
 _KEPT = tuple("partition_no" if name == PARTITION_TEXT else name for name in _ADDS)
 _COPY_ENDED = (
     f"INSERT INTO dl_past_files ({', '.join(_KEPT)}, removed_version) SELECT {columns(_KEPT, 'f')}, k.version "
-    f"FROM {_ENDED}"
+    "FROM ROWS(?) AS k (table_no BIGINT, version BIGINT) CROSS JOIN dl_staged_files s CROSS JOIN dl_live_files f "
+    "WHERE s.txn_id = ? AND s.work = ? AND f.path = s.path AND f.dv_id = s.dv_id AND f.table_no = k.table_no"
 )
 # They are among the past files by now, which have an index by the version that removed them.
 _DELETE_ENDED = (
-    "DELETE FROM dl_live_files WHERE (table_no, version, n) IN (SELECT p.table_no, p.version, p.n "
-    "FROM ROWS(?) AS k (table_no BIGINT, version BIGINT) CROSS JOIN dl_past_files p "
-    "WHERE p.table_no = k.table_no AND p.removed_version = k.version)"
+    "DELETE FROM dl_live_files WHERE (table_no, version, n) IN "
+    "(SELECT p.table_no, p.version, p.n FROM dl_past_files p WHERE p.table_no = ? AND p.removed_version = ?)"
 )
 _OF_REMOVE = {
     "table_no": "m.table_no",
@@ -178,45 +167,51 @@ _PLACE_REMOVES = (
 # By first appearance, as files that come one by one are numbered.
 _NUMBER_PARTITIONS = (
     "INSERT INTO dl_partitions (table_no, partition_no, partition_values) "
-    "SELECT d.table_no, d.highest + row_number() OVER (PARTITION BY d.table_no ORDER BY d.place), d.partition_values "
+    "SELECT d.table_no, d.highest + row_number() OVER (ORDER BY d.place), d.partition_values "
     "FROM (SELECT k.table_no, s.partition_values, min(s.chunk_index * CAST(4294967296 AS BIGINT) + s.n) AS place, "
     "COALESCE((SELECT max(x.partition_no) FROM dl_partitions x WHERE x.table_no = k.table_no), 0) AS highest "
-    "FROM ROWS(?) AS k (work BIGINT, table_no BIGINT) CROSS JOIN dl_staged_files s "
-    "WHERE s.txn_id = ? AND s.work = k.work AND s.kind = 'add' AND s.partition_values <> '{}' "
-    "GROUP BY k.table_no, s.partition_values) d WHERE NOT EXISTS (SELECT 1 FROM dl_partitions p "
+    "FROM ROWS(?) AS k (table_no BIGINT) CROSS JOIN dl_staged_files s "
+    "WHERE s.txn_id = ? AND s.work = ? AND s.kind = 'add' GROUP BY k.table_no, s.partition_values) d "
+    "WHERE NOT EXISTS (SELECT 1 FROM dl_partitions p "
     "WHERE p.table_no = d.table_no AND p.partition_values = d.partition_values)"
 )
 _PLACE_ADDS = (
     f"INSERT INTO dl_live_files (table_no, version, n, partition_no, {', '.join(_SAME)}) "
-    f"SELECT m.table_no, m.version, m.first_add + s.n, COALESCE(p.partition_no, 0), {columns(_SAME, 's')} "
-    f"FROM {_PLACE} CROSS JOIN dl_staged_files s LEFT JOIN dl_partitions p "
-    "ON p.table_no = m.table_no AND p.partition_values = s.partition_values AND s.partition_values <> '{}' "
-    f"WHERE {_OF_CHUNK} AND s.kind = 'add'"
+    f"SELECT m.table_no, m.version, m.first_add + s.n, 0, {columns(_SAME, 's')} "
+    f"FROM {_PLACE} CROSS JOIN dl_staged_files s WHERE {_OF_CHUNK} AND s.kind = 'add'"
+)
+_PLACE_PARTITIONED = (
+    f"INSERT INTO dl_live_files (table_no, version, n, partition_no, {', '.join(_SAME)}) "
+    f"SELECT m.table_no, m.version, m.first_add + s.n, p.partition_no, {columns(_SAME, 's')} "
+    f"FROM {_PLACE} CROSS JOIN dl_staged_files s CROSS JOIN dl_partitions p WHERE {_OF_CHUNK} AND s.kind = 'add' "
+    "AND p.partition_values = s.partition_values AND p.table_no = m.table_no"
 )
 
 
 def place(database: Database, placed: Sequence[Placed]) -> None:
     """Give the staged files of one transaction their places. Inside the transaction that writes their versions; raises
     `TxnLogHaltedError` (`LIVE_FILE_MISSING`) if a file that ends is not live."""
-    txn_id = placed[0].txn_id
-    rows = [
-        (at.work, at.chunk_index, one.table_no, one.version, one.time_ms, at.first_add, at.first_remove)
-        for one in placed
-        for at in one.change.placings
-    ]
-    removing = {one.table_no for one in placed if one.change.removed_files}
-    ending = {(row[0], row[2], row[3]) for row in rows}
-    expected = sum(one.change.ended_files for one in placed)
-    if removing:
-        database.submit(_PLACE_REMOVES, [[row for row in rows if row[2] in removing], txn_id])
-    if expected:
-        database.submit(_COPY_ENDED, [sorted(ending), txn_id])
-        ended = database.execute(_DELETE_ENDED, [sorted(one[1:] for one in ending)])
-        if ended != expected:
-            raise live_files_missing(expected, ended)
-    partitioned = {(row[0], row[2]) for row in rows}
-    database.submit(_NUMBER_PARTITIONS, [sorted(partitioned), txn_id])
-    database.submit(_PLACE_ADDS, [rows, txn_id])
+    for one in placed:
+        change = one.change
+        if not change.placings:
+            continue
+        mine = (one.txn_id, change.placings[0].work)
+        at = [
+            (each.chunk_index, one.table_no, one.version, one.time_ms, each.first_add, each.first_remove)
+            for each in change.placings
+        ]
+        if change.removed_files:
+            database.submit(_PLACE_REMOVES, [at, *mine])
+        if change.ended_files:
+            database.submit(_COPY_ENDED, [[(one.table_no, one.version)], *mine])
+            ended = database.execute(_DELETE_ENDED, [one.table_no, one.version])
+            if ended != change.ended_files:
+                raise live_files_missing(change.ended_files, ended)
+        if change.added_files and one.partitioned:
+            database.submit(_NUMBER_PARTITIONS, [[(one.table_no,)], *mine])
+            database.submit(_PLACE_PARTITIONED, [at, *mine])
+        elif change.added_files:
+            database.submit(_PLACE_ADDS, [at, *mine])
 
 
 def live_files_missing(expected: int, found: int) -> TxnLogHaltedError:
