@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,6 +25,8 @@ class Root:
 
     uri: str
     options: Mapping[str, str] = field(default_factory=dict)
+    store: Literal["sqlite", "postgres", "duckdb"] = "sqlite"
+    """What the lake is kept in beside it."""
 
     def open(self, uri: str | None = None, **options: str) -> ObjectStore:
         """The store at `uri` (the root itself), with some options changed."""
@@ -32,19 +35,22 @@ class Root:
 
 @pytest.fixture(params=["local", "s3"])
 def root(request: pytest.FixtureRequest) -> Root:
-    """An empty root, on each kind of object store in turn."""
-    if request.param == "local":
-        return Root(local_root(request.getfixturevalue("tmp_path")))
-    bucket = request.getfixturevalue("s3_bucket")
-    return Root(bucket.uri("lake"), bucket.storage_options)
+    """An empty root, on each kind of object store in turn: SQLite goes with a local one, Postgres with S3. A test that
+    asks for "duckdb" gets that beside a local one."""
+    if request.param == "s3":
+        bucket = request.getfixturevalue("s3_bucket")
+        return Root(bucket.uri("lake"), bucket.storage_options, store="postgres")
+    return Root(
+        local_root(request.getfixturevalue("tmp_path")), store="duckdb" if request.param == "duckdb" else "sqlite"
+    )
 
 
 @pytest.fixture
 def store_address(request: pytest.FixtureRequest, root: Root, tmp_path: Path) -> StoreAddress:
-    """A store to go with the root: SQLite beside a local one, Postgres beside S3."""
-    if root.uri.startswith("s3://"):
+    """A store to go with the root."""
+    if root.store == "postgres":
         return postgres_address(request.getfixturevalue("postgres_url"))
-    return StoreAddress(engine="sqlite", path=str(tmp_path / "lake.db"))
+    return StoreAddress(engine=root.store, path=str(tmp_path / "lake.db"))
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from deltalakedb_mirror_worker.step import Mirror
 from tests.lakes import PARTITIONED, FilledLake, add, append, create, remove
 from tests.mirrors import Root, progress_of, publish_all
 
+on_every_store = pytest.mark.parametrize("root", ["local", "s3", "duckdb"], indirect=True)
+
 
 def differences(lake: FilledLake, pool: Pool, table: str = "t") -> TableDiff:
     """What differs of a table in its own place."""
@@ -66,6 +68,7 @@ def rewrite(store: ObjectStore, version: int, change: Any) -> None:
     )
 
 
+@on_every_store
 def test_equal_then_behind_then_equal(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
     """A log that is not there yet, or ends some versions ago, lags; published to the end, or checkpointed, it is equal."""
     fill(lake)
@@ -107,6 +110,7 @@ def live_adds(lake: FilledLake) -> list[str]:
         return [action.json for action in state.files()]
 
 
+@on_every_store
 def test_other_bytes_of_the_same_meaning_are_equal(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
     """Order, spelling of paths and numbers, statistics in other words, features in another order: nothing of it counts."""
     fill(lake)
@@ -191,6 +195,7 @@ def test_every_difference_is_told(
     assert all(one.sql != one.log for one in found.differences)
 
 
+@on_every_store
 def test_a_log_that_is_not_ours_or_not_readable_is_drift(lake: FilledLake, mirror: Mirror, pool: Pool) -> None:
     """A commit above SQL's head, a gap and garbage: each is named, and what can be compared still is."""
     fill(lake)
@@ -240,13 +245,13 @@ def test_a_checksum_that_contradicts_its_log_is_drift(lake: FilledLake, mirror: 
     assert found.differences[0].log == "t/_delta_log/00000000000000000003.crc says numFiles 5, the log says 6"
 
 
-@pytest.mark.parametrize("root", ["local"], indirect=True)
+@pytest.mark.parametrize("root", ["local", "duckdb"], indirect=True)
 def test_the_verb_tells_by_its_exit_code(lake: FilledLake, mirror: Mirror, root: Root) -> None:
     """0 equal, 3 only behind, 2 as soon as one table differs; for people and as JSON, one table or all."""
     fill(lake)
     lake.commit(create("u", add("a")))
     publish_all(mirror)
-    options = ["--store", f"deltasql://sqlite/{lake.address.path}"]
+    options = ["--store", f"deltasql://{root.store}/{lake.address.path}"]
     run = CliRunner().invoke
     equal = run(app, ["diff", *options])
     lake.commit(append("u", add("b")))
