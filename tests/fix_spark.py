@@ -1,4 +1,4 @@
-"""Spark for tests: one session per process, with Delta and S3."""
+"""Spark for tests: one session per process, with Delta and S3; and Sail, which reads Delta by a make of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from tests.services import spark as local_spark
 from tests.services.process import ServiceUnavailable
+from tests.services.readers import ReaderProcess
 from tests.services.run import Addresses
 
 
@@ -28,3 +29,10 @@ def spark(servers: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Itera
     session = local_spark.session(tmp_path_factory.mktemp("spark"), servers.s3())
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderProcess]:
+    """Sail, one for all tests of a process."""
+    with ReaderProcess("sail", tmp_path_factory.mktemp("sail") / "sail.log") as sail:
+        yield sail

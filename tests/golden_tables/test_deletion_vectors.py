@@ -7,6 +7,7 @@ import shutil
 import struct
 import uuid
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def make(table: Path, elsewhere: Path) -> list[int]:
     return [n for n in range(4 * ROWS) if n not in deleted]
 
 
-def test_spark_and_the_others_read_copies_with_vectors_of_every_kind(spark: SparkSession, tmp_path: Path) -> None:
+def test_spark_and_the_others_read_copies_with_vectors_of_every_kind(
+    spark: SparkSession, sail: ReaderProcess, tmp_path: Path
+) -> None:
     """What the mirror copies to another root stands by itself: vectors in files of the table come with it, inline ones
     are in its log, and those at an absolute address stay there. Every reader of the original reads the same."""
     table, elsewhere, copies = tmp_path / "source", tmp_path / "elsewhere", tmp_path / "copies"
@@ -103,8 +106,8 @@ def test_spark_and_the_others_read_copies_with_vectors_of_every_kind(spark: Spar
     def through_spark(path: Path) -> str:
         return digest(spark.read.format("delta").load(str(path)).toArrow())
 
-    with ReaderProcess("sail", tmp_path / "sail.log") as sail, deltalakedb.connect(tmp_path / "lake") as lake:
-        readers = {"spark": through_spark, "sail": sail.digest, **in_process()}
+    readers: dict[str, Callable[[Path], str]] = {"spark": through_spark, "sail": sail.digest, **in_process()}
+    with deltalakedb.connect(tmp_path / "lake") as lake:
         able = {name: read(table) for name, read in readers.items()}
         lake.import_table("t", table, cutover=False, allow_roots=[elsewhere.as_uri()])
         lake.act("target-add", target="copy", kind="copy", root=copies.as_uri())

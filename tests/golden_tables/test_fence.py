@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,6 @@ from tests.services.readers import ReaderProcess
 
 Write = Callable[[Path], Any]
 ROWS = pa.table({"id": [9]})
-
-
-@pytest.fixture(scope="module")
-def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderProcess]:
-    """Sail, in a process of its own."""
-    with ReaderProcess("sail", tmp_path_factory.mktemp("sail") / "sail.log") as sail:
-        yield sail
 
 
 def opened(table: Path) -> deltalake.DeltaTable:

@@ -25,13 +25,6 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         yield lake
 
 
-@pytest.fixture(scope="module")
-def sail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderProcess]:
-    """Sail, in a process of its own."""
-    with ReaderProcess("sail", tmp_path_factory.mktemp("sail") / "sail.log") as sail:
-        yield sail
-
-
 def goes_round(lake: Lake, table: Path, name: str, readers: dict[str, Callable[[Path], str]]) -> None:
     """Fail unless the table comes back equal, and every reader of the original reads the same from the copy."""
     verdict = round_trip(lake, table, name, table.with_name(f"{table.name}-copy"))

@@ -67,14 +67,16 @@ def test_round_trip(store: str, servers: Addresses, tmp_path: Path) -> None:
     assert wrong == []
 
 
-def test_spark_and_sail_read_the_copies(spark: SparkSession, servers: Addresses, tmp_path: Path) -> None:
+def test_spark_and_sail_read_the_copies(
+    spark: SparkSession, sail: ReaderProcess, servers: Addresses, tmp_path: Path
+) -> None:
     """Spark, and Sail which is of another make, read the copies as they read the originals."""
 
     def through_spark(path: Path) -> str:
         return digest(spark.read.format("delta").load(str(path)).toArrow())
 
     wrong = []
-    with lake_on("sqlite", tmp_path, servers) as lake, ReaderProcess("sail", tmp_path / "sail.log") as sail:
+    with lake_on("sqlite", tmp_path, servers) as lake:
         for entry in sample():
             if entry["table"] in FOR_SPARK:
                 table, copy = GOLDEN / entry["table"], tmp_path / name_of(entry)

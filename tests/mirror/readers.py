@@ -13,8 +13,9 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from tests.fix_s3 import S3Bucket
-from tests.lakes import PARTITIONED, FilledLake, append, create, remove
+from tests.lakes import PARTITIONED, FilledLake, append, create, local_path, remove
 from tests.mirrors import Root
+from tests.services.readers import ReaderProcess
 
 Travel = Callable[[str, datetime], int]
 """How many rows the table at a location has at a time."""
@@ -112,14 +113,19 @@ def _polars(location: str, moment: datetime) -> int:
 
 
 @pytest.fixture
-def travels(spark: Any) -> dict[str, Travel]:
+def travels(spark: Any, sail: ReaderProcess) -> dict[str, Travel]:
     """By reader. DuckDB offers versions only."""
 
+    # As text, which both take in their session's zone.
+    def text(moment: datetime) -> str:
+        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+
     def spark_rows(location: str, moment: datetime) -> int:
-        # As text, which Spark takes in its session's zone.
-        text = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-        count: int = spark.read.format("delta").option("timestampAsOf", text).load(location).count()
+        count: int = spark.read.format("delta").option("timestampAsOf", text(moment)).load(location).count()
         return count
 
+    def sail_rows(location: str, moment: datetime) -> int:
+        return int(sail.digest(local_path(location), timestamp=text(moment)).split()[0])
+
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
-    return {"delta-rs": _delta_rs, "polars": _polars, "spark": spark_rows}
+    return {"delta-rs": _delta_rs, "polars": _polars, "spark": spark_rows, "sail": sail_rows}

@@ -108,6 +108,7 @@ def test_spark_and_the_others_travel_by_the_times_of_files(
     found = {
         (name, place): [travel(place.as_uri(), moment) for moment in moments]
         for name, travel in travels.items()
+        if name != "sail"  # it goes by times only where the log begins with version 0
         for place in (source, copy)
     }
 

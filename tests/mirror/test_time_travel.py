@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 
 from deltalakedb.catalog import Catalog
 from deltalakedb.database import Pool
 from deltalakedb_mirror_worker.places import Place
-from deltalakedb_mirror_worker.step import Mirror
 from deltalakedb_mirror_worker.writing import write_log
 from tests.lakes import FilledLake, append, create, local_path
 from tests.mirror.readers import Travel, rows
-from tests.mirrors import publish_all
+from tests.mirrors import MakeMirror, publish_all
 
 
 def moments(times: list[datetime]) -> list[datetime]:
@@ -23,12 +23,20 @@ def moments(times: list[datetime]) -> list[datetime]:
 
 @pytest.mark.parametrize("root", ["local"], indirect=True)
 def test_spark_and_the_others_travel_alike_after_a_late_mirror(
-    lake: FilledLake, mirror: Mirror, pool: Pool, travels: dict[str, Travel]
+    lake: FilledLake,
+    make_mirror: MakeMirror,
+    pool: Pool,
+    travels: dict[str, Travel],
+    duckdb_connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """In place and in a log that was written elsewhere afterwards, a time leads where it leads in SQL."""
+    """In place, at a target that was added afterwards, and in a log that was written elsewhere, a time leads where it
+    leads in SQL; with DuckDB, which has no times, SQL says which version that is."""
     commits = [lake.commit(create("t", lake.write("t", "0.parquet", rows(0))))]
     commits += [lake.commit(append("t", lake.write("t", f"{n}.parquet", rows(n)))) for n in (1,)]
-    publish_all(mirror)
+    publish_all(make_mirror())
+    target = f"{lake.root}-elsewhere"
+    lake.act("target-add", target="late", parameters={"kind": "copy", "root": target})
+    publish_all(make_mirror(target="late"))
     with pool.connection() as db:
         info = Catalog(db).table("t")
     for n in range(2):
@@ -37,11 +45,18 @@ def test_spark_and_the_others_travel_alike_after_a_late_mirror(
     when = moments([datetime.fromtimestamp(commit.time_ms / 1000, UTC) for commit in commits])
     with pool.connection() as db:
         versions = [Catalog(db).table("t", timestamp_ms=round(m.timestamp() * 1000)).version for m in when]
+    places = (f"{lake.root}/t", f"{lake.root}/copy", f"{target}/t")
     found = {
-        (name, place): [travel(f"{lake.root}/{place}", moment) for moment in when]
+        (name, place): [travel(place, moment) for moment in when]
         for name, travel in travels.items()
-        for place in ("t", "copy")
+        for place in places
     }
+    by_version = [
+        duckdb_connection.execute("FROM delta_scan($1, version = $2)", [place, version]).fetchall()
+        for place in places
+        for version in versions
+    ]
 
     assert versions == [0, 0, 1]
     assert found == {key: [version + 1 for version in versions] for key in found}
+    assert [len(some) for some in by_version] == 3 * [version + 1 for version in versions]

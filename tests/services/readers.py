@@ -37,14 +37,14 @@ class ReaderProcess:
         """Of the process that runs now."""
         return self._process.pid
 
-    def digest(self, table: Path) -> str:
-        """Of a table's rows in any order.
+    def digest(self, table: Path, *, timestamp: str | None = None) -> str:
+        """How many rows a table has, and a digest of them in any order; as of that time, in the reader's zone.
 
         Raises:
             ValueError: it cannot read the table, and says why.
             ReaderLost: it ended instead of answering.
         """
-        return self._ask({"digest": str(table)}, table)
+        return self._ask({"digest": str(table), "timestamp": timestamp}, table)
 
     def execute(self, table: Path, *statements: str) -> None:
         """Run SQL on a table, whose name in it is `t`. Raises like `digest`."""
@@ -110,8 +110,11 @@ def main() -> None:
         try:
             for statement in question.get("execute", ()):
                 session.sql(statement).collect()
-            rows = session.read.format("delta").load(question["digest"]).toArrow() if "digest" in question else None
-            answer = {"done": "" if rows is None else digest(rows)}
+            answer = {"done": ""}
+            if "digest" in question:
+                reader, moment = session.read.format("delta"), question["timestamp"]
+                reader = reader if moment is None else reader.option("timestampAsOf", moment)
+                answer = {"done": digest(reader.load(question["digest"]).toArrow())}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
             # Was it the table, or is nobody there any more? That ends this process.
