@@ -50,6 +50,7 @@ _LOG_VERIFIED = Failpoint("committer.log-verified")
 _TOLD_AGAIN = Failpoint("committer.told-again")
 _TICKED = Failpoint("committer.ticked")
 _READ = Failpoint("committer.read")
+_READ_ON = Failpoint("committer.read-on")
 _TOLD = Failpoint("committer.told")
 
 
@@ -180,6 +181,7 @@ class Committer:
                     ticked.result()
                 return False
         self._batching.put(records)
+        _READ_ON.reached()
         return True
 
     def _gathered(self, units: list[Unit], limit: int) -> list[Unit]:

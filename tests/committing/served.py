@@ -19,13 +19,13 @@ from deltalakedb.codec import headers as headers_of
 from deltalakedb.database import Database, open_database
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
-from deltalakedb.events import StagedTransaction
+from deltalakedb.events import SetRules, StagedTransaction
 from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.committing.invariants import WATCH, check_everything
 from tests.committing.mortal import Work
 from tests.history import Historian
-from tests.model_lake import LAKE_ID, ROOT, ModelLake, chunked, staged, txn
+from tests.model_lake import LAKE_ID, ROOT, ModelLake, chunked, control, staged, txn
 from tests.mortuary import Mortuary
 from tests.stores import migrated, postgres_address
 from tests.works import append, relaxed
@@ -83,6 +83,10 @@ class ServedLake:
                 events.append(events[-1])
         self.publish(events)
 
+    def fold(self) -> None:
+        """From here on blind appends within 20 ms share a commit."""
+        self.publish([control(SetRules(rule_set=3))])
+
     def publish_history(self, count: int) -> None:
         """At least so many events of a random history, junk among them."""
         sent = 0
@@ -107,13 +111,15 @@ class ServedLake:
                 return
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
+    def busy(self, *, folds: bool = False) -> Iterator[None]:
         """All the while, events come: a random history first, then pairs. What is not acknowledged is sent again."""
         over = threading.Event()
 
         def send() -> None:
             sent = 0
             while not over.is_set():
+                if folds:
+                    self.fold()
                 if sent < HISTORY:
                     self.publish_history(6)
                 self.publish_pairs(10)

@@ -27,12 +27,15 @@ def reached(served: ServedLake, place: str, act: str, passes: int) -> int:
     """A committer that has something to decide, once it has reached that step; its process id."""
     pid = served.start(place, act=act, passes=0 if place in ONCE else passes)
 
+    if place == "committer.read-on":
+        served.fold()
+
     def there() -> bool:
         if act == "error":
             return f"failed at {place}" in served.output.read_text()
         return not served.running(pid)
 
-    for _ in range(passes + 1):
+    for _ in range(1 if place in ONCE else passes + 1):
         served.publish_history(4)
         served.publish_pairs(4)
         if passes or place == "committer.released":
