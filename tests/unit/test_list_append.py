@@ -19,7 +19,7 @@ from tests.model_lake import ModelLake, staged
 from tests.works import ZERO, create, reading, relaxed
 
 TABLES = ("a", "b", "c")
-SEEDS = range(30)
+SEEDS = range(15)
 Order = dict[str, list[str]]
 
 
