@@ -20,7 +20,11 @@ from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogFencedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream, open_event_log
 from deltalakedb.events import SetRules, StagedTransaction, Tick
+from deltalakedb_committer import applying
+from deltalakedb_committer.deciding.decide import decide
+from deltalakedb_committer.deciding.decisions import Decision
 from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.state import State
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
@@ -197,6 +201,32 @@ def test_half_a_fold_is_never_written(database: Database, log: EventLog, tmp_pat
     assert sizes(database) == [1, 4]
     with closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "again.db")), create=True)) as again:
         assert replay(database, log, again).equal
+
+
+def test_a_record_that_cannot_be_decided_is_set_aside_alone(
+    database: Database, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its fold share their commit as if it had been rejected."""
+    poison = staged(append("b"))
+
+    def failing(state: State, event: StagedEvent, *, position: int, time_ms: int) -> Decision:
+        if isinstance(event, StagedTransaction) and event.envelope.txn_id == poison.envelope.txn_id:
+            raise ValueError("nobody thought of this")
+        return decide(state, event, position=position, time_ms=time_ms)
+
+    monkeypatch.setattr(applying, "decide", failing)
+    good = [staged(append(path)) for path in ("a", "c")]
+    publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()), good[0], poison, good[1])
+
+    commit_all(made(database, log), log, 100)
+
+    assert sizes(database) == [1, 2]
+    assert log.end(Stream.DEAD_LETTER) == 1
+    assert database.query("SELECT txn_id, position FROM dl_transactions WHERE committed = (1 = 0)") == [
+        ("position-3", 3)
+    ]
+    live = database.query("SELECT path FROM dl_live_files WHERE path IN ('a', 'b', 'c') ORDER BY path")
+    assert live == [("a",), ("c",)]
 
 
 @pytest.mark.parametrize(("rule_set", "waits"), [(1, True), (WIDE, False)])
