@@ -263,7 +263,8 @@ def _adopted(done: Adopted) -> Iterator[str]:
     if done.adopted:
         yield f"version {_ranges(done.adopted)} of {done.table}: {would}part of the lake, as it is in {done.location}"
     if done.superseded:
-        yield f"version {_ranges(done.superseded)} of {done.table}: {would}moved away, and ours put in its place"
+        again = ", and what it did committed anew where that is possible" if done.dry_run else ""
+        yield f"version {_ranges(done.superseded)} of {done.table}: {would}moved away, ours put in its place{again}"
     for restaged in done.restaged:
         if restaged.reason is not None:
             became = f"rejected: {restaged.reason}: {restaged.message}"

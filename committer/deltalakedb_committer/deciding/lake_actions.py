@@ -51,7 +51,7 @@ def _release(state: State, table: TableState, asker: Asker) -> Commit | Accepted
     if table.state != "ACTIVE" or table.protocol is None:
         raise Refused(
             Reason.TABLE_READ_ONLY,
-            f"the table is {table.state.lower()}: there is nothing to release; what was imported of it goes by drop",
+            f"the table is {table.state.lower()}: there is nothing to release. An import is given up by dropping the table",
             table=table.name,
         )
     open_to_all = _without_fence(table.protocol)

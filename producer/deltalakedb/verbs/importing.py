@@ -38,19 +38,32 @@ def import_table(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False,
     up_to_version: Annotated[
-        int | None, typer.Option("--up-to-version", min=0, help="Import no version above; takes nothing over.")
+        int | None, typer.Option("--up-to-version", min=0, help="Stop at this version, as with --no-cutover.")
     ] = None,
     no_cutover: Annotated[
-        bool, typer.Option("--no-cutover", help="Leave the source as it is: the table stands here read-only.")
+        bool,
+        typer.Option(
+            "--no-cutover",
+            help="Write nothing at the source: the table stands here read-only, until an import without this.",
+        ),
     ] = False,
     allow_root: Annotated[
-        list[str] | None, typer.Option("--allow-root", help="Where else files may lie; may be given often.")
+        list[str] | None,
+        typer.Option(
+            "--allow-root",
+            help="URI or path that files outside of the table's folder may lie under; may be given often.",
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Pass over checksums that disagree, and another lake's writer fence.")
     ] = False,
     grace: Annotated[
-        float, typer.Option("--grace", min=0, help="Seconds that the version taking over has to stand.")
+        float,
+        typer.Option(
+            "--grace",
+            min=0,
+            help="Seconds to watch whether the version that takes over stands; more where Spark may still write.",
+        ),
     ] = GRACE_SECONDS,
     log: LogOption = None,
     config: ConfigOption = None,
@@ -58,7 +71,9 @@ def import_table(
 ) -> None:
     """Bring an existing Delta table into a lake, with its history, and take it over from its other writers.
 
-    Safe to repeat: it goes on where it stopped. Exit code 1 with --dry-run too, if the table would be refused.
+    Look first (--dry-run), stop the writers that it names, then import. Safe to repeat: it goes on where it stopped.
+
+    Exit code 1 with --dry-run too, if the table would be refused.
     """
     store, name = _target(target)
     settings = settings_of(ctx, store=store, log=log, config=config)
@@ -96,7 +111,10 @@ def release(
     if output is Output.JSON:
         typer.echo(as_json(released))
     else:
-        typer.echo(f"{table} is released with version {released.version}; others may write once that is published")
+        typer.echo(
+            f"{table} is released with version {released.version}; others may write once that is published "
+            f"(deltalakedb info {table}: mirrored version)"
+        )
 
 
 def _target(uri: str) -> tuple[str, str]:
