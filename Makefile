@@ -3,7 +3,7 @@
 # make check    lint, types, layers, unit tests: seconds, no server, no network
 # make golden   every golden table through every store and back, GOLDEN=folder; ARGS=--no-spark is faster by minutes
 # make bench    the benchmarks, as JSON lines; ONLY=commit.postgres runs a part, SECONDS=5 less long, CORES=2 on two cores
-# make soak     minutes of what shows rarely: a thousand kills of the mirror
+# make soak     half an hour of what shows rarely: a thousand kills of the mirror, of committers and of servers under them
 # make services fetches and caches the test services
 # make images   container images of the project and of every server, without an image registry; images-clean removes them
 # make test-containers  the tests on servers in containers, and those of the whole stack in them
