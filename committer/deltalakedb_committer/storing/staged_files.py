@@ -36,20 +36,22 @@ class Asked(NamedTuple):
 
 
 _MINE = "s.txn_id = ? AND s.work = ? AND s.kind = ?"
+_AT = "s.chunk_index * CAST(4294967296 AS BIGINT) + s.n"
+"""Where an action comes among those of its kind."""
+# Nothing here looks up staged rows by path, one for each: with as many rows as there are, that has to be done by
+# grouping them.
 _TWICE = (
     "SELECT DISTINCT d.kind FROM (SELECT s.kind FROM dl_staged_files s WHERE s.txn_id = ? AND s.work = ? "
     "GROUP BY s.kind, s.path HAVING count(*) > 1) d"
 )
 _FIRST_TWICE = (
-    f"SELECT s.path FROM dl_staged_files s WHERE {_MINE} AND EXISTS ("
-    "SELECT 1 FROM dl_staged_files e WHERE e.txn_id = s.txn_id AND e.work = s.work AND e.kind = s.kind "
-    "AND e.path = s.path AND (e.chunk_index < s.chunk_index OR (e.chunk_index = s.chunk_index AND e.n < s.n))) "
-    "ORDER BY s.chunk_index, s.n LIMIT 1"
+    f"SELECT d.path FROM (SELECT s.path, {_AT} AS place, row_number() OVER (PARTITION BY s.path ORDER BY {_AT}) AS nth "
+    f"FROM dl_staged_files s WHERE {_MINE}) d WHERE d.nth = 2 ORDER BY d.place LIMIT 1"
 )
 _BOTH = (
-    f"SELECT s.chunk_index, s.n, s.path FROM dl_staged_files s WHERE {_MINE} AND EXISTS ("
-    "SELECT 1 FROM dl_staged_files a WHERE a.txn_id = s.txn_id AND a.work = s.work AND a.kind = 'add' "
-    "AND a.path = s.path AND a.dv_id = s.dv_id) ORDER BY s.chunk_index, s.n LIMIT 1"
+    f"SELECT d.place, d.path FROM (SELECT s.path, min(CASE WHEN s.kind = 'remove' THEN {_AT} END) AS place "
+    "FROM dl_staged_files s WHERE s.txn_id = ? AND s.work = ? GROUP BY s.path, s.dv_id "
+    "HAVING min(s.kind) <> max(s.kind)) d ORDER BY d.place LIMIT 1"
 )
 _LIVE = (
     "SELECT s.kind, CASE WHEN f.dv_id = s.dv_id THEN 1 ELSE 0 END, count(*), sum(f.size) "
@@ -62,16 +64,17 @@ _MISSING = (
     "ORDER BY s.chunk_index, s.n LIMIT 1"
 )
 _LEFT = (
-    f"SELECT s.path FROM dl_staged_files s CROSS JOIN dl_live_files f WHERE {_MINE} AND f.path = s.path "
-    "AND f.table_no = ? AND f.dv_id <> s.dv_id AND NOT EXISTS (SELECT 1 FROM dl_staged_files r "
-    "WHERE r.txn_id = s.txn_id AND r.work = s.work AND r.kind = 'remove' AND r.path = s.path AND r.dv_id = f.dv_id) "
-    "ORDER BY s.chunk_index, s.n LIMIT 1"
+    "SELECT d.path FROM (SELECT s.path, max(CASE WHEN s.kind = 'remove' AND s.dv_id = f.dv_id THEN 1 ELSE 0 END) AS gone, "
+    f"min(CASE WHEN s.kind = 'add' AND s.dv_id <> f.dv_id THEN {_AT} END) AS place "
+    "FROM dl_staged_files s CROSS JOIN dl_live_files f "
+    "WHERE s.txn_id = ? AND s.work = ? AND f.path = s.path AND f.table_no = ? GROUP BY s.path, f.dv_id) d "
+    "WHERE d.gone = 0 AND d.place IS NOT NULL ORDER BY d.place LIMIT 1"
 )
 _VECTORS = "SELECT f.dv_id FROM dl_live_files f WHERE f.path = ? AND f.table_no = ?"
 _NAMED = f"SELECT s.dv_id FROM dl_staged_files s WHERE {_MINE} AND s.path = ?"
 _REMOVED_BY = (
-    f"SELECT DISTINCT r.version FROM dl_staged_files s CROSS JOIN dl_remove_files r WHERE {_MINE} "
-    "AND r.table_no = ? AND r.version > ? AND r.path = s.path"
+    "SELECT DISTINCT r.version FROM dl_remove_files r WHERE r.table_no = ? AND r.version > ? "
+    f"AND r.path IN (SELECT s.path FROM dl_staged_files s WHERE {_MINE})"
 )
 
 
@@ -96,16 +99,16 @@ def _found(database: Database, txn_id: str, one: Asked) -> Found:
     replaced, replaced_bytes = counts.get(("add", 1), (0, 0))
     added_twice = first(_FIRST_TWICE, *adds) if "add" in twice else None
     removed_twice = first(_FIRST_TWICE, *removes) if "remove" in twice else None
-    both = first(_BOTH, *removes) if files.adds and files.removes else None
+    both = first(_BOTH, *removes[:2]) if files.adds and files.removes else None
     missing = first(_MISSING, *removes, table_no) if removed < files.removes else None
-    left = first(_LEFT, *adds, table_no) if ("add", 0) in counts else None
+    left = first(_LEFT, *adds[:2], table_no) if ("add", 0) in counts else None
     winners: Sequence[Row] = ()
     if one.read_version is not None and files.removes:
-        winners = database.query(_REMOVED_BY, [*removes, table_no, one.read_version])
+        winners = database.query(_REMOVED_BY, [table_no, one.read_version, *removes])
     return Found(
         twice_added=None if added_twice is None else added_twice[0],
         twice_removed=None if removed_twice is None else removed_twice[0],
-        both=None if both is None else (both[0], both[1], both[2]),
+        both=None if both is None else (*divmod(both[0], 2**32), both[1]),
         missing=None if missing is None else (*missing, tuple(_vectors(database, missing[0], table_no))),
         left=None if left is None else (left[0], _left(database, left[0], table_no, adds, removes)),
         ended_files=removed + replaced,
