@@ -18,8 +18,8 @@ SHELL := /bin/sh
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
-# A processor's worth of tests each, but never one alone: half of a test's time is waiting for servers.
-WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
+# One more than there are processors: part of every test's time is waiting, for servers and for what it kills.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)))
 
 # The first Python on PATH that is new enough; PYTHON=/path/to/python goes before all.
 PYTHON := $(shell for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \

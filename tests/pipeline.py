@@ -19,6 +19,7 @@ from psycopg import sql
 
 from deltalakedb.database import open_database
 from deltalakedb.settings import Settings, load_settings
+from deltalakedb_committer.lake import make_lake
 from tests.processes import Service
 from tests.services.run import Addresses
 
@@ -42,7 +43,7 @@ class LakeAddress:
         """A client of the lake; an embedded one is made by the first that connects."""
         import deltalakedb
 
-        return deltalakedb.connect(settings=self._settings)
+        return deltalakedb.connect(settings=self.settings)
 
     def fold(self, window_ms: int) -> None:
         """Have transactions share commits from here on; somebody has to decide that."""
@@ -57,13 +58,13 @@ class LakeAddress:
     @property
     def tables_folder(self) -> Path:
         """The local folder that holds the tables."""
-        root = self._settings.root_uri
+        root = self.settings.root_uri
         assert root is not None, "the lake's root is given here or follows from its directory"
         return Path(urlsplit(root).path)
 
     def heads(self) -> dict[str, int]:
         """The newest committed version of every table, straight from SQL."""
-        database = open_database(self._settings.address)
+        database = open_database(self.settings.address)
         try:
             rows = database.query("SELECT t.name, h.version FROM dl_tables t JOIN dl_table_heads h USING (table_no)")
         finally:
@@ -71,7 +72,8 @@ class LakeAddress:
         return dict(rows)
 
     @property
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
+        """The same for this process."""
         return load_settings(store=self.store, **self._options)
 
     @property
@@ -120,7 +122,7 @@ def on_servers(servers: Addresses, folder: Path) -> Pipeline:
     address = LakeAddress(
         store=database, log=f"kafka://{servers.kafka()}/{name}", root=(folder / "tables").absolute().as_uri()
     )
-    run_verb(address, "migrate")
+    _make(address)
     return Pipeline(address, folder)
 
 
@@ -137,8 +139,13 @@ def in_duckdb(folder: Path) -> LakeAddress:
         log=f"sqlite://{folder}/log.db",
         root=(folder / "tables").as_uri(),
     )
-    run_verb(address, "migrate")
+    _make(address)
     return address
+
+
+def _make(address: LakeAddress) -> None:
+    # What `deltalakedb migrate` does, without the seconds in which a process starts.
+    make_lake(address.settings)
 
 
 def run_verb(address: LakeAddress, *verb: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,13 +44,7 @@ def _on_postgres(folder: Path, server: str) -> Iterator[Lake]:
     store = urlunsplit(urlsplit(server)._replace(path=f"/{name}", query="schema=lake"))
     log, root = f"sqlite://{folder / 'log.db'}", (folder / "tables").as_uri()
     environment = {"DELTALAKEDB_STORE": store, "DELTALAKEDB_LOG": log, "DELTALAKEDB_ROOT": root}
-    subprocess.run(
-        [sys.executable, "-m", "deltalakedb", "migrate"],
-        check=True,
-        timeout=60,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-    )
+    make_lake(load_settings(store=store, log=log, root=root))
     committer = Service("committer", "run", environment=environment, log=folder / "committer.log")
     with committer, deltalakedb.connect(store, mirror="off") as lake:
         yield lake

@@ -42,7 +42,7 @@ def wide(folder: Path, files: int) -> None:
 
 def wait_for_chunks(address: LakeAddress, process: subprocess.Popen[bytes]) -> None:
     """Return once the committer has some chunks of a version and not all."""
-    database = open_database(address._settings.address)
+    database = open_database(address.settings.address)
     try:
         while not database.query("SELECT chunks FROM dl_imports"):
             assert process.poll() is None, process.communicate()

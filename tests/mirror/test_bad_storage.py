@@ -72,7 +72,7 @@ class Whole:
             return False
 
 
-def finish(worker: Whole, *, seconds: float = 60.0) -> None:
+def finish(worker: Whole, *, seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not worker.work():
         assert time.monotonic() < deadline, "it does not come to an end"
