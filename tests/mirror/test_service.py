@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from deltalakedb import failpoints
 from deltalakedb.database import Pool, StoreAddress
 from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.health import Health
 from deltalakedb.objectstore import ObjectStore
 from deltalakedb.settings import Settings, load_settings
 from deltalakedb_mirror_worker import checkpoint as _checkpoint  # noqa: F401 - has a place to hold it at
@@ -232,7 +233,9 @@ def test_no_commit_event_is_needed(lake: FilledLake, settings: Settings, monkeyp
     stop = threading.Event()
     with Worker(settings) as worker:
         thread = threading.Thread(
-            target=service.serve, args=(worker, None), kwargs={"target": "in-place", "stop": stop}
+            target=service.serve,
+            args=(worker, None),
+            kwargs={"target": "in-place", "health": Health("in-place"), "stop": stop},
         )
         thread.start()
         try:
