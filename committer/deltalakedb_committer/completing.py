@@ -7,6 +7,7 @@ import logging
 
 from deltalakedb.codec import decode_content
 from deltalakedb.events import Content, StagedTransaction
+from deltalakedb.failpoints import Failpoint
 
 from .deciding.assembly import assemble
 from .deciding.big import checked_whole, files_by_key, needs_objects, outdated
@@ -19,6 +20,8 @@ from .storing.staged_files import NO_TABLE, Asked
 from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
+
+_STAGED_AGAIN = Failpoint("committer.staged-again")
 
 
 def complete(event: StagedTransaction, state: State, store: SqlCommitStore, cursor: Cursor) -> None:
@@ -51,6 +54,7 @@ def complete(event: StagedTransaction, state: State, store: SqlCommitStore, curs
         content = event.content if index not in chunks else decode_content(store.chunk_content(txn_id, index))
         parts[index], works = stage(content, checked, state.rules)
         store.stage_again(cursor, txn_id, index, works)
+        _STAGED_AGAIN.reached()
     by_key = files_by_key(parts)
     asked = []
     for work in whole.tables:

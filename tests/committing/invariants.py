@@ -191,7 +191,8 @@ def _check_moves(database: Database) -> int:
     writer: dict[int, int] = {}
     for old_epoch, new_epoch, old_position, new_position, xid in rows:
         if new_position == old_position:
-            assert new_epoch == old_epoch + 1, "a takeover"
+            # A takeover; or rows of a big transaction are staged, by who still leads.
+            assert new_epoch - old_epoch in (0, 1)
             continue
         assert new_epoch == old_epoch, "an old epoch wrote"
         assert new_position > old_position

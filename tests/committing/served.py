@@ -21,6 +21,7 @@ from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import SetRules, StagedTransaction
 from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.rules import Rules
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.committing.invariants import WATCH, check_everything
 from tests.committing.mortal import Work
@@ -82,6 +83,12 @@ class ServedLake:
             if self._pairs % 7 == 0:
                 events.append(events[-1])
         self.publish(events)
+
+    def publish_big(self) -> None:
+        """A transaction in more chunks than are held whole."""
+        self._pairs += 1
+        names = [(f"b{self._pairs}-{n}", ("left", "right")[n % 2]) for n in range(Rules(number=1).whole_chunks + 2)]
+        self.publish(chunked([staged(append(path, name=name)).content for path, name in names]))
 
     def fold(self) -> None:
         """From here on blind appends within 20 ms share a commit."""
