@@ -14,9 +14,11 @@ from tests.services.process import ServiceUnavailable
 from tests.services.run import Addresses
 
 
-def pytest_report_header() -> str:
+def pytest_report_header(config: pytest.Config) -> str:
     if given := os.environ.get(kafka.ENVIRONMENT):
         return f"kafka: {kafka.ENVIRONMENT}={given}"
+    if config.getoption("--services") == "containers":
+        return "kafka: in a container, started on first use"
     try:
         return f"kafka: native {kafka.version()}, started on first use"
     except ServiceUnavailable as missing:

@@ -16,9 +16,11 @@ from tests.services.process import ServiceUnavailable
 from tests.services.run import Addresses
 
 
-def pytest_report_header() -> str:
+def pytest_report_header(config: pytest.Config) -> str:
     if given := os.environ.get(postgres.ENVIRONMENT):
         return f"postgres: {postgres.ENVIRONMENT}, {postgres.shown(given)}"
+    if config.getoption("--services") == "containers":
+        return "postgres: in a container, started on first use"
     try:
         return f"postgres: native {postgres.version()}, started on first use"
     except ServiceUnavailable as missing:

@@ -41,9 +41,11 @@ class S3Bucket(s3.S3Address):
         }
 
 
-def pytest_report_header() -> str:
+def pytest_report_header(config: pytest.Config) -> str:
     if given := os.environ.get(s3.ENVIRONMENT):
         return f"s3: {s3.ENVIRONMENT}={s3.shown(given)}"
+    if config.getoption("--services") == "containers":
+        return "s3: in a container, started on first use"
     try:
         return f"s3: native versitygw {s3.version()}, started on first use"
     except ServiceUnavailable as missing:

@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_OWNED] = ContainerSet()
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.getoption("--services") == "native":
+        return None
+    from tests.containers.servers import missing
+
+    return f"containers: {missing() or 'the engine answers, and all images are there'}"
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """The stack's tests need an engine and its images: only those who ask for containers get them."""
     return True if collection_path == _STACKS and config.getoption("--services") == "native" else None
