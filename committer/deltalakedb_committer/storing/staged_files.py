@@ -1,7 +1,7 @@
 """The rows of big transactions' files: asked about as a whole once all are there, and placed by the commit.
 
 All of it in SQL, however many there are, and a statement for each table: it goes by the primary key of
-`dl_staged_files`, and from there by path. No planner knows how many rows a transaction has that has just come, and one
+`dl_staged_files`, and from there to live files by path. No planner knows how many rows a transaction has that has just come, and one
 statement for all of them would be planned as if they were few.
 """
 

@@ -333,7 +333,6 @@ CREATE TABLE dl_staged_files (
     min1 BIGINT, max1 BIGINT, min2 BIGINT, max2 BIGINT, min3 BIGINT, max3 BIGINT, min4 BIGINT, max4 BIGINT,
     PRIMARY KEY (txn_id, work, kind, chunk_index, n)
 );
-CREATE INDEX dl_staged_files_path ON dl_staged_files USING hash (path);
 
 -- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
 CREATE TABLE dl_imports (

@@ -348,7 +348,6 @@ CREATE TABLE dl_staged_files (
     min1 INTEGER, max1 INTEGER, min2 INTEGER, max2 INTEGER, min3 INTEGER, max3 INTEGER, min4 INTEGER, max4 INTEGER,
     PRIMARY KEY (txn_id, work, kind, chunk_index, n)
 );
-CREATE INDEX dl_staged_files_path ON dl_staged_files (path);
 
 -- Imported versions of which some chunks have come. Their rows are there already, above the table's head.
 CREATE TABLE dl_imports (
