@@ -18,7 +18,8 @@ from deltalakedb_committer.catching_up import ToldCommits
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
-from tests.model_lake import LAKE_ID, ROOT, START_MS, staged
+from tests.logged import made
+from tests.model_lake import staged
 from tests.stores import migrated
 from tests.works import append, relaxed
 
@@ -40,17 +41,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
 
 def store_at(folder: Path, name: str, log: EventLog) -> tuple[Database, SqlCommitStore]:
     database = migrated(StoreAddress(engine="sqlite", path=str(folder / f"{name}.db")))
-    store = SqlCommitStore(database)
-    store.init_lake(
-        lake_id=LAKE_ID,
-        root=ROOT,
-        log_address=log.address,
-        stream_identity=log.identity(Stream.STAGED),
-        position=log.beginning(Stream.STAGED),
-        fence=True,
-        created_ms=START_MS,
-    )
-    return database, store
+    return database, made(database, log)
 
 
 def publish(log: EventLog, *works: TableWork) -> None:

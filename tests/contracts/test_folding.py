@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogFencedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream, open_event_log
@@ -23,13 +22,13 @@ from deltalakedb.events import SetRules, StagedTransaction, Tick
 from deltalakedb_committer import applying
 from deltalakedb_committer.deciding.decide import decide
 from deltalakedb_committer.deciding.decisions import Decision
-from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import StagedEvent
 from deltalakedb_committer.deciding.state import State
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
-from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
-from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, control, staged
+from tests.logged import commit_all, made, publish
+from tests.model_lake import ModelLake, control, staged
 from tests.stores import ENGINES, address, database, migrated
 from tests.works import append, relaxed
 
@@ -47,11 +46,6 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
     log.close()
 
 
-def publish(log: EventLog, *events: StagedEvent) -> None:
-    """In one go, so that their times lie close together."""
-    log.append(Stream.STAGED, [Message(_bytes(event)) for event in events]).result()
-
-
 def some(historian: Historian) -> list[StagedEvent]:
     """The next few events of a history, as if nobody shared a commit."""
     found: list[StagedEvent] = []
@@ -60,31 +54,6 @@ def some(historian: Historian) -> list[StagedEvent]:
         historian._lake.run(events)
         found += events
     return found
-
-
-def _bytes(event: StagedEvent) -> bytes:
-    assert not isinstance(event, Undecodable)
-    return encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
-
-
-def made(database: Database, log: EventLog) -> SqlCommitStore:
-    store = SqlCommitStore(database)
-    store.init_lake(
-        lake_id=LAKE_ID,
-        root=ROOT,
-        log_address=log.address,
-        stream_identity=log.identity(Stream.STAGED),
-        position=0,
-        fence=True,
-        created_ms=START_MS,
-    )
-    return store
-
-
-def commit_all(store: SqlCommitStore, log: EventLog, limit: int) -> None:
-    with Committer(store, log, holder="test") as committer:
-        while committer.step(limit, 0.0):
-            pass
 
 
 def sizes(database: Database) -> list[int]:

@@ -16,18 +16,15 @@ import pytest
 
 import deltalakedb
 import deltalakedb_migrations
-from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
-from deltalakedb.events import StagedTransaction
-from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
 from deltalakedb_committer.replay import Replayed, replay
-from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.digests import COMPARED, LEFT_OUT
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
-from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake
+from tests.logged import commit_all, made, publish
+from tests.model_lake import ModelLake
 from tests.stores import address, database
 
 __all__ = ["address", "database"]
@@ -49,41 +46,16 @@ def other(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def publish(log: EventLog, seed: int, count: int = 40) -> None:
+def publish_history(log: EventLog, seed: int, count: int = 40) -> None:
     """Append a random history, junk included."""
     historian = Historian(ModelLake(), random.Random(seed))
     sent = 0
     while sent < count:
         for event in historian.events():
-            log.append(Stream.STAGED, [Message(_bytes(event))]).result()
+            publish(log, event)
             historian._lake.decide(event)
             sent += 1
     log.append(Stream.STAGED, [Message(b"junk")]).result()
-
-
-def _bytes(event: StagedEvent) -> bytes:
-    assert not isinstance(event, Undecodable)
-    return encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
-
-
-def made(database: Database, log: EventLog) -> SqlCommitStore:
-    store = SqlCommitStore(database)
-    store.init_lake(
-        lake_id=LAKE_ID,
-        root=ROOT,
-        log_address=log.address,
-        stream_identity=log.identity(Stream.STAGED),
-        position=0,
-        fence=True,
-        created_ms=START_MS,
-    )
-    return store
-
-
-def commit_all(store: SqlCommitStore, log: EventLog, limit: int) -> None:
-    with Committer(store, log, holder="test") as committer:
-        while committer.step(limit, 0.0):
-            pass
 
 
 def different(found: Replayed) -> list[str]:
@@ -92,11 +64,11 @@ def different(found: Replayed) -> list[str]:
 
 def test_the_log_gives_the_same_rows_again(database: Database, other: Database, log: EventLog) -> None:
     """Every row of every table, whatever the batches were; into an empty store, and from where a store stands on."""
-    publish(log, 1)
+    publish_history(log, 1)
     store = made(database, log)
     commit_all(store, log, 7)
     first = replay(database, log, other)
-    publish(log, 2)
+    publish_history(log, 2)
     commit_all(store, log, 3)
     told = log.end(Stream.COMMITS), log.end(Stream.OUTCOMES)
 
@@ -124,7 +96,7 @@ def test_what_the_log_does_not_say_is_found(
     database: Database, other: Database, log: EventLog, change: str, where: list[str]
 ) -> None:
     """A row that somebody changed, took away or added is in one of the tables that are told."""
-    publish(log, 3)
+    publish_history(log, 3)
     commit_all(made(database, log), log, 50)
     database.execute(change)
 
@@ -138,7 +110,7 @@ def test_only_the_lakes_own_log_and_an_older_store_will_do(
     database: Database, other: Database, log: EventLog, tmp_path: Path
 ) -> None:
     """Another log, another lake's store and a store that is ahead are refused by name, before anything is written."""
-    publish(log, 4)
+    publish_history(log, 4)
     store = made(database, log)
     commit_all(store, log, 50)
     replay(database, log, other)
@@ -146,7 +118,7 @@ def test_only_the_lakes_own_log_and_an_older_store_will_do(
         another.create()
         with pytest.raises(TxnLogHaltedError, match="LOG_RECREATED"):
             replay(database, another, other)
-    publish(log, 5)
+    publish_history(log, 5)
     commit_all(SqlCommitStore(other), log, 50)
     with pytest.raises(TxnLogConfigError, match="older backup"):
         replay(database, log, other)
