@@ -9,7 +9,7 @@ import pytest
 
 from deltalakedb.actions import RemoveFile
 from deltalakedb.errors import Reason
-from deltalakedb.events import AppTransaction, SetProperties, TableWork, WrittenAgainst
+from deltalakedb.events import AppTransaction, ReadSet, SetProperties, TableWork, WrittenAgainst
 from deltalakedb.features import FENCE_FEATURE
 from deltalakedb_committer.deciding.rules import rules
 from tests.model_lake import ModelLake
@@ -274,6 +274,19 @@ class TestMetadata:
 
 
 class TestProtocol:
+    def test_blind_appends_stand_against_a_reader_that_changes_the_metadata(self) -> None:
+        """Also under WriteSerializable, as with Delta; against one that changes the protocol they do not."""
+        lake = plain()
+        read: dict[str, Any] = {"read_version": 0, "read_set": ReadSet(whole_table=True)}
+        metadata = other("metaData", metadata_of(lake, description="new"))
+        lake.commit(append("a"))
+
+        refused = lake.reject(with_others(metadata, **read))
+        commit = lake.commit(with_others(other("protocol", protocol([*FEATURES, "changeDataFeed"])), **read))
+
+        assert refused.reason == Reason.CONCURRENT_APPEND
+        assert commit.changes[0].protocol is not None
+
     def test_a_feature_is_added(self) -> None:
         """All that is there stays."""
         lake = plain()

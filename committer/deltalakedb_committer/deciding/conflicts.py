@@ -88,11 +88,11 @@ def check_conflicts(
     rules: Rules,
     *,
     domains: Collection[str],
-    redefines: bool,
+    changes_metadata: bool,
 ) -> None:
     """Check one table against its winners, in order. Raises `Refused` naming the first that stands against `work`.
 
-    `domains` are those that it sets; `redefines` says whether it changes metadata or protocol.
+    `domains` are those that it sets; who changes the metadata has to have seen blind appends, too.
     """
     version = work.read_version
     if version is None:
@@ -118,7 +118,7 @@ def check_conflicts(
             table=table.name,
             versions=(version, table.version),
         )
-    done = _Done(work, files, table.facts_under(rules), level.isolation, redefines=redefines)
+    done = _Done(work, files, table.facts_under(rules), level.isolation, changes_metadata=changes_metadata)
     for winner in table.winners:
         if winner.version <= version:
             continue
@@ -213,10 +213,12 @@ class _Done:
 
     __slots__ = ("_counts_blind_appends", "_files", "_isolation", "_partitioning", "_predicates", "_read", "_whole")
 
-    def __init__(self, work: TableWork, files: Files, facts: TableFacts, isolation: str, *, redefines: bool) -> None:
+    def __init__(
+        self, work: TableWork, files: Files, facts: TableFacts, isolation: str, *, changes_metadata: bool
+    ) -> None:
         found = work.read_set or _NOTHING_READ
         self._isolation = isolation
-        self._counts_blind_appends = isolation == SERIALIZABLE or redefines
+        self._counts_blind_appends = isolation == SERIALIZABLE or changes_metadata
         self._partitioning = facts.partitioning
         self._predicates = found.predicates
         self._whole = found.whole_table

@@ -54,6 +54,11 @@ class Draft:
         work = self.work
         return _acts(work, self.files) or self.created or self.definition is not None
 
+    @property
+    def changes_metadata(self) -> bool:
+        """Whether the table's metadata is another one afterwards."""
+        return self.definition is not None and self.definition.metadata is not self.table.metadata
+
 
 class Changed(NamedTuple):
     """What a transaction does: new versions at one time T, and the application transactions it stands for."""
@@ -73,9 +78,10 @@ def change_tables(content: Content, files: Sequence[Files], txn_id: str, time_ms
     for draft in drafts:
         if not draft.created:
             domains = [] if draft.others is None else [domain.domain for domain in draft.others.domains]
-            redefines = draft.definition is not None
             check_conflicts(
-                draft.work, draft.files, draft.table, level, state.rules, domains=domains, redefines=redefines
+                *(draft.work, draft.files, draft.table, level, state.rules),
+                domains=domains,
+                changes_metadata=draft.changes_metadata,
             )
     changed = [draft for draft in drafts if draft.changes]
     for draft in changed:
@@ -303,7 +309,7 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
     metadata = protocol = schema = None
     if draft.definition is not None:
         new, old = draft.definition, table
-        if new.metadata is not old.metadata:
+        if draft.changes_metadata:
             metadata, schema = new.metadata, new.schema
             if draft.created:
                 metadata = msgspec.structs.replace(metadata, created_time=at)
