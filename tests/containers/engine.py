@@ -155,7 +155,7 @@ def _fetch_plugins() -> None:
 
 
 def mirror() -> str:
-    """The archive that this machine's apt uses for Debian."""
+    """The archive that this machine's apt uses for Debian. Raises `SystemExit` where it uses none."""
     listed = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     for file in listed:
         for line in file.read_text().splitlines() if file.is_file() else ():
@@ -163,7 +163,9 @@ def mirror() -> str:
             found = [word for word in words if word.startswith("http") and word.rstrip("/").endswith("/debian")]
             if words and words[0] == "deb" and found:
                 return found[0]
-    return "http://deb.debian.org/debian"
+    raise SystemExit(
+        "apt knows no archive of Debian here, from which the images' ingredients come: add one to its sources"
+    )
 
 
 def _keyring() -> str:
