@@ -42,7 +42,7 @@ _SCHEMA = (
     )
     + "]}"
 )
-_PER_COMMIT = 2_000
+_PER_COMMIT = 1_500
 _AT_ONCE = 20
 _DAYS = 100
 
