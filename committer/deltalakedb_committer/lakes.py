@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 
 from deltalakedb.errors import TxnLogConfigError, TxnLogError, TxnLogFencedError, TxnLogHaltedError
@@ -30,8 +31,11 @@ def serve_lakes(
     """
     for lake in lakes:
         lake.require_services("committer run")
-    if len({str(lake.address) for lake in lakes}) < len(lakes):
-        raise TxnLogConfigError("a lake is named twice: one committer serves it once; a standby is another process")
+    for address, times in Counter(str(lake.address) for lake in lakes).items():
+        if times > 1:
+            raise TxnLogConfigError(
+                f"{address} is named twice: one committer serves a lake once; a standby is another process"
+            )
     if len(lakes) == 1:
         _serve(lakes[0], takeover_after=takeover_after, health=health, stop=stop)
     else:
