@@ -72,11 +72,12 @@ MakeMirror = Callable[..., Mirror]
 
 
 @pytest.fixture
-def make_mirror(pool: Pool, root: Root) -> Iterator[MakeMirror]:
+def make_mirror(pool: Pool, root: Root, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeMirror]:
     """Makes mirrors of the lake, as many as wanted; `options` of the object store may be changed for each.
 
-    They try again at once what failed.
+    They try again at once what failed, and a step waits for all that it began with, however slow the disk is today.
     """
+    monkeypatch.setattr("deltalakedb_mirror_worker.step.PATIENCE_SECONDS", 60.0)
     made: list[Mirror] = []
 
     def make(threads: int = 4, target: str = IN_PLACE, **options: str) -> Mirror:

@@ -123,18 +123,15 @@ def test_progress_tells_how_far_behind_the_target_is(lake: FilledLake, mirror: M
         lake.commit(append("a", add(f"{n}")))
     first = last = mirror.step()
     midway = progress_of(pool, "a").status
-    # A step ends after a slice of each table, or after its time, whichever comes first.
     deadline = time.monotonic() + 60
     while last.versions_behind and time.monotonic() < deadline:
         last = mirror.step()
     done = progress_of(pool, "a").status
 
-    assert 1 <= first.published <= 129
-    assert (first.versions_behind, first.more) == (302 - first.published, True)
+    assert (first.published, first.versions_behind, first.more) == (129, 173, True)
     assert first.seconds_behind > 0
     assert midway is not None
-    assert midway.state in {"PENDING", "IN_FLIGHT"}
-    assert midway.mirrored_version in {-1, 127}
+    assert (midway.state, midway.mirrored_version) == ("IN_FLIGHT", 127)
     assert (last.versions_behind, last.seconds_behind) == (0, 0.0)
     assert done is not None
     assert (done.state, done.mirrored_version, done.attempts, done.last_error) == ("SUCCEEDED", 300, 0, None)
