@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -19,11 +19,12 @@ from deltalakedb.verbs.options import (
 )
 
 from .commands import TargetOption
-from .diff import TableDiff, Verdict, diff
+
+if TYPE_CHECKING:
+    from .diff import TableDiff
 
 app = typer.Typer(add_completion=False)
 
-_EXIT = {Verdict.EQUAL: 0, Verdict.DRIFT: 2, Verdict.LAG: 3}
 _SHOWN = 300
 """Characters of one side that a line shows."""
 
@@ -46,6 +47,7 @@ def compare(
 
     Exit codes: 0 equal, 2 they say different things, 3 the log is only behind.
     """
+    from .diff import Verdict, diff
     from .worker import Worker
 
     if table is None:
@@ -64,7 +66,7 @@ def compare(
             for line in _told(one):
                 typer.echo(line)
     verdicts = {one.verdict for one in found}
-    raise typer.Exit(next((_EXIT[worst] for worst in (Verdict.DRIFT, Verdict.LAG) if worst in verdicts), 0))
+    raise typer.Exit(2 if Verdict.DRIFT in verdicts else 3 if Verdict.LAG in verdicts else 0)
 
 
 def _told(found: TableDiff) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -10,11 +11,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .demo.command import demo
 from .errors import TxnLogError, TxnLogMissingExtraError
-from .verbs import importing, lake, migrate, transactions
-from .verbs.explain import explanation
 
+VERBS = {
+    "demo": "deltalakedb.demo.command:demo",
+    "migrate": "deltalakedb.verbs.migrate:migrate",
+    "tables": "deltalakedb.verbs.lake:tables",
+    "info": "deltalakedb.verbs.lake:info",
+    "outcome": "deltalakedb.verbs.transactions:outcome",
+    "cancel": "deltalakedb.verbs.transactions:cancel",
+    "undo": "deltalakedb.verbs.transactions:undo",
+    "import": "deltalakedb.verbs.importing:import_table",
+    "release": "deltalakedb.verbs.importing:release",
+}
+"""The program's own verbs, in the order of the help, and where they live: what nobody asked for is not loaded."""
 EXTRAS = {
     "adbc_driver_postgresql": "postgres",
     "boto3": "s3",
@@ -30,18 +40,20 @@ EXTRAS = {
 
 
 class Program(TyperGroup):
-    """Mounts what services bring under the entry points `deltalakedb.commands`, each loaded only when it is named."""
+    """Mounts its own verbs and what services bring under the entry points `deltalakedb.commands`, each loaded only when
+    it is named."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all verbs, in the order of the help."""
-        return [*super().list_commands(ctx), *(name for name in sorted(_mounted()) if name not in self.commands)]
+        return [*VERBS, *sorted(_mounted())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb of that name, or None. A service whose libraries are missing becomes a verb that says so."""
-        own = super().get_command(ctx, cmd_name)
+        if cmd_name in VERBS:
+            return _own(cmd_name)
         mounted = _mounted().get(cmd_name)
-        if own is not None or mounted is None:
-            return own
+        if mounted is None:
+            return None
         try:
             command = typer.main.get_command(mounted.load())
         except (ModuleNotFoundError, TxnLogMissingExtraError) as error:
@@ -56,6 +68,8 @@ class Program(TyperGroup):
         except TxnLogError as error:
             if ctx.params.get("debug"):
                 raise
+            from .verbs.explain import explanation
+
             typer.echo(explanation(error, settings=ctx.obj), err=True)
             raise typer.Exit(1) from error
 
@@ -91,26 +105,18 @@ def program(
     """
 
 
-for verb in (
-    demo,
-    migrate.migrate,
-    lake.tables,
-    lake.info,
-    transactions.outcome,
-    transactions.cancel,
-    transactions.undo,
-):
-    app.command()(verb)
-app.command("import")(importing.import_table)
-app.command()(importing.release)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program with `arguments` (those of the process unless given) and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in given:
         given = ["--debug", *(argument for argument in given if argument != "--debug")]
     app(given, prog_name="deltalakedb")
+
+
+def _own(name: str) -> Any:
+    holder = typer.Typer(add_completion=False)
+    holder.command(name)(pkgutil.resolve_name(VERBS[name]))
+    return typer.main.get_command(holder)
 
 
 def _mounted() -> dict[str, EntryPoint]:

@@ -42,6 +42,12 @@ def loaded_by(statement: str) -> set[str]:
     return set(ran.stdout.split())
 
 
+def _quietly(arguments: list[str]) -> str:
+    """A statement that runs the program and drops what it prints."""
+    quiet = "contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO())"
+    return f"with {quiet}:\n    main({arguments!r})"
+
+
 def test_import_is_light() -> None:
     """`import deltalakedb` loads no library of anybody else that is heavy; so does catching its errors."""
     assert loaded_by("import deltalakedb").isdisjoint(HEAVY)
@@ -62,6 +68,24 @@ def test_an_embedded_lake_needs_no_service_client(tmp_path: object) -> None:
     statement = f"import deltalakedb\nwith deltalakedb.connect({str(tmp_path)!r} + '/lake') as lake:\n    lake.tables()"
 
     assert loaded_by(statement).isdisjoint(("confluent_kafka", "psycopg", "boto3", "botocore", "duckdb"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["committer", "run", "--help"], ["import", "--help"]])
+def test_the_program_loads_what_is_asked_for(arguments: list[str]) -> None:
+    """Help, and the way to a verb, load no client of a service and nothing that computes: processes start often."""
+    loaded = loaded_by(f"import contextlib, io\nfrom deltalakedb.program import main\n{_quietly(arguments)}")
+
+    assert loaded.isdisjoint({*HEAVY, "prometheus_client", "structlog"} - {"pydantic"})
+
+
+def test_running_a_service_loads_no_arrow() -> None:
+    """The committer's loop, and the mirror's beside checkpoints, work without pyarrow and numpy."""
+    loops = (
+        "import deltalakedb_committer.lakes, deltalakedb_mirror_worker.service, deltalakedb_mirror_worker.worker\n"
+        "import deltalakedb.database.postgres, deltalakedb.eventlog.kafka"
+    )
+
+    assert loaded_by(loops).isdisjoint(("pyarrow", "numpy", "duckdb", "boto3", "sqlglot"))
 
 
 def test_exported_names() -> None:

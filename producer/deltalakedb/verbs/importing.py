@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 import deltalakedb
 from deltalakedb.errors import TxnLogUriError
-from deltalakedb.importing import GRACE_SECONDS, ImportReport, Progress, Watch
 from deltalakedb.uri import StoreUri, lake_uri, parse_uri
 
 from .options import ConfigOption, LogOption, Output, OutputOption, StoreOption, aligned, as_json, settings_of
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from deltalakedb.importing import ImportReport, Progress, Watch
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ def import_table(
             min=0,
             help="Seconds to watch whether the version that takes over stands; more where Spark may still write.",
         ),
-    ] = GRACE_SECONDS,
+    ] = 5.0,
     log: LogOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.TEXT,
@@ -131,6 +132,10 @@ def _target(uri: str) -> tuple[str, str]:
 @contextmanager
 def _watched(output: Output) -> Iterator[Watch]:
     """A progress bar on stderr, where somebody looks at it; and a word before the cut-over."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<9}"),
