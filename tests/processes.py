@@ -48,9 +48,9 @@ class Service:
         assert self.running, f"{self.verb} ended by itself:\n{self.tail()}"
         os.kill(self.pid, signal.SIGKILL)
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(60)
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM; the exit code. Fails if the process takes longer than `timeout` seconds."""
         assert self._process is not None
         if self.running:
@@ -71,4 +71,4 @@ class Service:
         if self.running:
             assert self._process is not None
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)

@@ -206,7 +206,7 @@ def test_sigkill_while_appending(log: SqliteEventLog, path: Path, round_: int) -
     assert set(promised) <= set(found)
     assert len(found) == len(set(found))
     assert found[1:-1:2] == [f"{text} second" for text in found[:-1:2]]
-    assert seconds < 5
+    assert seconds < 20
 
 
 def test_close_gives_up_on_a_lock_that_is_never_freed(

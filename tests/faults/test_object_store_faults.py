@@ -165,7 +165,7 @@ def test_a_killed_process_leaves_nothing_torn_and_nothing_behind(tmp_path: Path)
     count = 0
     for _ in range(20):
         process = subprocess.Popen([sys.executable, "-c", _PUBLISH, root, str(count)])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (tmp_path / "root" / "log" / f"{count:08}").exists() and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(dice.random() * 0.05)

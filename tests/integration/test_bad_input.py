@@ -80,12 +80,12 @@ def publish(lake: deltalakedb.Lake, records: Callable[[Sender], list[Message]]) 
     """Append records to the lake's log as a client that checks nothing might."""
     sender = Sender(lake_id=lake.lake_id, root=lake.root, client_id="test", outcome_partition=0)
     with closing(open_log(lake)) as log:
-        log.append(Stream.STAGED, records(sender)).result(10)
+        log.append(Stream.STAGED, records(sender)).result(60)
 
 
 def decided(lake: deltalakedb.Lake, txn_id: str) -> Outcome:
     """The recorded outcome of a transaction, as soon as there is one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (outcome := lake.outcome(txn_id)) is None:
         assert time.monotonic() < deadline, "no decision was recorded"
         lake.snapshot()

@@ -166,7 +166,7 @@ def test_stopping_it_stops_everything(tmp_path: Path) -> None:
 
     assert running.returncode == 130
     assert "Traceback" not in said
-    assert not psutil.wait_procs(children, timeout=5)[1]
+    assert not psutil.wait_procs(children, timeout=30)[1]
     with deltalakedb.connect(tmp_path / "lake") as lake:
         snapshot = lake.snapshot()
         assert snapshot.table("orders").version == snapshot.table("lineitem").version > 0
@@ -177,4 +177,4 @@ def test_killing_it_leaves_nothing_running(tmp_path: Path) -> None:
     with under_way(tmp_path / "lake") as (running, children):
         running.kill()
 
-    assert not psutil.wait_procs(children, timeout=15)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]

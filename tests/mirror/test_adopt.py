@@ -115,7 +115,7 @@ def test_a_foreign_version_becomes_that_version(lake: Lake) -> None:
     would = settle(lake, dry_run=True)
     untouched = lake.version("t")
     done = settle(lake)
-    lake.sync("t", timeout=10)
+    lake.sync("t", timeout=60)
     lake.append("t", ids(4))
 
     assert (would.adopted, would.dry_run, untouched) == ((2, 3), True, 1)
@@ -135,7 +135,7 @@ def test_what_spark_committed_becomes_the_lakes_own(lake: Lake, spark: Any) -> N
     spark.sql(f"DELETE FROM {table} WHERE id = 2")
     spark.sql(f"ALTER TABLE {table} ADD COLUMN (name STRING)")
     done = settle(lake)
-    lake.sync("t", timeout=10)
+    lake.sync("t", timeout=60)
     lake.append("t", pa.table({"id": [4], "name": ["four"]}))
     times = [lake.table("t", version=version).timestamp for version in range(6)]
     found = spark.read.format("delta").load(table_of(lake)).orderBy("id").collect()
@@ -161,7 +161,7 @@ def test_without_a_word_ours_and_theirs_stay_as_they_are(lake: Lake) -> None:
     lake.append("t", ids(3))
 
     with pytest.raises(TxnLogTableFencedError):
-        lake.sync("t", timeout=10)
+        lake.sync("t", timeout=60)
     with pytest.raises(TxnLogMirrorError, match=r"foreign versions \(2\) where SQL has committed .* --supersede"):
         settle(lake)
     with pytest.raises(TxnLogMirrorError, match="--supersede"):
@@ -194,7 +194,7 @@ def test_superseding_keeps_ours_and_commits_theirs_anew(lake: Lake) -> None:
     assert in_sql(lake) == by_path(lake) == [1, 2, 3, 4]
     assert metadata["superseded"]["version"] == 2
     assert metadata["superseded"]["kept"] == kept[0].as_uri()
-    lake.sync("t", timeout=10)
+    lake.sync("t", timeout=60)
 
 
 def test_what_cannot_be_committed_anew_is_told_and_kept(lake: Lake) -> None:

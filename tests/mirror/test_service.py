@@ -243,7 +243,7 @@ def test_no_commit_event_is_needed(lake: FilledLake, settings: Settings, monkeyp
             wait_until(lambda: mark(lake.objects) == last.commit_seq, "the watermark")
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(60)
 
     assert log_files(lake.objects, "t") == [f"{0:020}.json"]
 

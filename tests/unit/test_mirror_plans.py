@@ -182,6 +182,6 @@ def test_threads_run_what_they_are_given_and_tell_errors() -> None:
     after = threads.submit(int, "7")
     threads.close()
 
-    assert {future.result(10) for future in futures} == {0, 1}
+    assert {future.result(60) for future in futures} == {0, 1}
     assert isinstance(failing.exception(10), ValueError)
-    assert after.result(10) == 7
+    assert after.result(60) == 7

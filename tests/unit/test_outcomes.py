@@ -123,7 +123,7 @@ def committed(txn_id: str, client_id: str = CLIENT, seq: int = 1) -> Outcome:
 
 def tell(log: EventLog, partition: int, outcome: Outcome) -> None:
     headers = ((HEADER_TXN, outcome.txn_id.encode()),)
-    log.append(Stream.OUTCOMES, [Message(encode(outcome), headers, partition)]).result(10)
+    log.append(Stream.OUTCOMES, [Message(encode(outcome), headers, partition)]).result(60)
 
 
 def message(txn_id: str) -> Message:
@@ -140,7 +140,7 @@ def test_told_by_the_log(log: Unreliable, outcomes: Outcomes) -> None:
     tell(log, outcomes.partition, committed(second, seq=2))
     tell(log, outcomes.partition, committed(first))
 
-    assert [future.result(10) for future in futures] == [committed(first), committed(second, seq=2)]
+    assert [future.result(60) for future in futures] == [committed(first), committed(second, seq=2)]
     assert log.end(Stream.STAGED) - log.beginning(Stream.STAGED) == 2
 
 
@@ -151,7 +151,7 @@ def test_found_in_sql(outcomes: Outcomes, store: Store) -> None:
 
     store.decided[txn_id] = committed(txn_id)
 
-    assert future.result(10) == committed(txn_id)
+    assert future.result(60) == committed(txn_id)
 
 
 def test_the_same_question_twice(log: Unreliable, outcomes: Outcomes) -> None:
@@ -161,7 +161,7 @@ def test_the_same_question_twice(log: Unreliable, outcomes: Outcomes) -> None:
 
     tell(log, outcomes.partition, committed(txn_id))
 
-    assert [future.result(10) for future in futures] == [committed(txn_id)] * 2
+    assert [future.result(60) for future in futures] == [committed(txn_id)] * 2
 
 
 def test_unknown_in_time(outcomes: Outcomes) -> None:
@@ -170,7 +170,7 @@ def test_unknown_in_time(outcomes: Outcomes) -> None:
     began = time.monotonic()
 
     with pytest.raises(TxnLogOutcomeUnknownError, match=r"lake\.cancel") as caught:
-        outcomes.ask(txn_id, [message(txn_id)], 0.3).result(10)
+        outcomes.ask(txn_id, [message(txn_id)], 0.3).result(60)
 
     assert caught.value.txn_id == txn_id
     assert time.monotonic() - began >= 0.3
@@ -181,7 +181,7 @@ def test_late_but_in_sql(outcomes: Outcomes, store: Store) -> None:
     txn_id = new_txn_id()
     store.decided[txn_id] = committed(txn_id)
 
-    assert outcomes.ask(txn_id, [message(txn_id)], 0.0).result(10) == committed(txn_id)
+    assert outcomes.ask(txn_id, [message(txn_id)], 0.0).result(60) == committed(txn_id)
 
 
 def test_published_again_until_it_is_on_the_log(log: Unreliable, outcomes: Outcomes) -> None:
@@ -194,7 +194,7 @@ def test_published_again_until_it_is_on_the_log(log: Unreliable, outcomes: Outco
     reader.close()
     tell(log, outcomes.partition, committed(txn_id))
 
-    assert future.result(10) == committed(txn_id)
+    assert future.result(60) == committed(txn_id)
     assert log.appends >= 3
 
 
@@ -204,7 +204,7 @@ def test_never_on_the_log(log: Unreliable, outcomes: Outcomes) -> None:
     txn_id = new_txn_id()
 
     with pytest.raises(TxnLogOutcomeUnknownError) as caught:
-        outcomes.ask(txn_id, [message(txn_id)], 0.5).result(10)
+        outcomes.ask(txn_id, [message(txn_id)], 0.5).result(60)
 
     assert isinstance(caught.value.__cause__, TxnLogEventLogError)
 
@@ -223,12 +223,12 @@ def test_reading_fails_for_a_while(log: Unreliable, outcomes: Outcomes, store: S
     first, second = new_txn_id(), new_txn_id()
     missed = outcomes.ask(first, [message(first)], 30)
     store.decided[first] = committed(first)
-    assert missed.result(15) == committed(first)
+    assert missed.result(60) == committed(first)
 
     log.failing_reads = 0
     told = outcomes.ask(second, [message(second)], 30)
     tell(log, outcomes.partition, committed(second))
-    assert told.result(15) == committed(second)
+    assert told.result(60) == committed(second)
 
 
 def test_closing_leaves_nobody_waiting(outcomes: Outcomes) -> None:
@@ -239,7 +239,7 @@ def test_closing_leaves_nobody_waiting(outcomes: Outcomes) -> None:
     outcomes.close()
 
     with pytest.raises(TxnLogOutcomeUnknownError, match="was closed"):
-        future.result(10)
+        future.result(60)
     with pytest.raises(TxnLogOutcomeUnknownError, match="closed before publishing"):
         outcomes.ask(txn_id, [message(txn_id)], 30)
 
@@ -284,7 +284,7 @@ def test_embedded_decides_by_itself(embedded: Outcomes, deciding: Deciding) -> N
     txn_id = new_txn_id()
     deciding.pending.append(txn_id)
 
-    assert embedded.ask(txn_id, [message(txn_id)], 30).result(10) == committed(txn_id)
+    assert embedded.ask(txn_id, [message(txn_id)], 30).result(60) == committed(txn_id)
     assert deciding.mirrored == 1
     assert embedded.partition == -1
 
@@ -295,7 +295,7 @@ def test_embedded_failure_is_told_at_once(embedded: Outcomes, deciding: Deciding
     txn_id = new_txn_id()
 
     with pytest.raises(TxnLogOutcomeUnknownError, match="LOG_MISSING: put it back") as caught:
-        embedded.ask(txn_id, [message(txn_id)], 30).result(10)
+        embedded.ask(txn_id, [message(txn_id)], 30).result(60)
 
     assert caught.value.__cause__ is deciding.error
 
@@ -312,5 +312,5 @@ def test_embedded_survives_its_own_bugs(
     deciding.error = None
     deciding.pending.append(txn_id)
 
-    assert future.result(10) == committed(txn_id)
+    assert future.result(60) == committed(txn_id)
     assert "a bug" in caplog.text
