@@ -109,7 +109,7 @@ class Heartbeat:
 
     def acquire(self, stop: threading.Event) -> bool:
         """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though there is work to do: the
-        log grew, or what was decided last may not have been told.
+        log grew, or what was decided last may not have been told. Of several that wait, one is let in.
 
         A log that ends before the leader's position is no reason to wait either: whoever takes over says what is wrong.
         """
@@ -117,19 +117,23 @@ class Heartbeat:
         try:
             seen = store.observe()
             since = time.monotonic()
-            while not (seen.released or seen.epoch == self._epoch):
-                if stop.wait(min(0.1, self._takeover_after / 4)):
-                    return False
+            while not stop.is_set():
+                stands_still = time.monotonic() - since >= self._takeover_after and (
+                    seen.untold or self._log.end(Stream.STAGED) != seen.position
+                )
+                if stands_still:
+                    logger.warning("the committer of epoch %s stands still; taking over", seen.epoch)
+                    store.end_writer()
+                if (seen.released or seen.epoch == self._epoch or stands_still) and store.claim(seen):
+                    # Ours to take over again, or to give back, if it comes to nothing.
+                    self._epoch = seen.epoch
+                    return True
+                stop.wait(min(0.1, self._takeover_after / 4))
                 now = store.observe()
                 if (now.epoch, now.position, now.beat) != (seen.epoch, seen.position, seen.beat) or now.released:
-                    seen, since = now, time.monotonic()
-                elif time.monotonic() - since >= self._takeover_after and (
-                    now.untold or self._log.end(Stream.STAGED) != now.position
-                ):
-                    logger.warning("the committer of epoch %s stands still; taking over", now.epoch)
-                    store.end_writer()
-                    break
-            return not stop.is_set()
+                    since = time.monotonic()
+                seen = now
+            return False
         finally:
             store.close()
 

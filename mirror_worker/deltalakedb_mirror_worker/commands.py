@@ -77,7 +77,10 @@ def run(
         with Worker(settings, target=target) as worker:
             worker.mirror.places.root.probe()
             events = open_event_log(
-                settings.log_address or worker.lake.log_address, options=settings.log_settings, client_id="mirror"
+                settings.log_address or worker.lake.log_address,
+                options=settings.log_settings,
+                client_id="mirror",
+                reads_only=True,
             )
             seen.check("store", worker.reach)
             seen.check("log", lambda: _reach(events, Stream.COMMITS))

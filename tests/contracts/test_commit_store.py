@@ -239,6 +239,23 @@ def test_signs_of_life(store: SqlCommitStore) -> None:
     assert released == beaten._replace(released=True)
 
 
+def test_of_several_that_would_lead_one_is_let_in(store: SqlCommitStore) -> None:
+    """Who saw the same claims at the same time: the first one has it until it took over, and gives it back if it does not."""
+    seen = store.observe()
+    claims = [store.claim(seen) for _ in range(3)]
+    rival = store.claim(store.observe())
+    store.release(seen.epoch)
+    again = store.claim(store.observe())
+    led = store.take_over("a")
+    late = store.claim(seen)
+
+    assert claims == [True, False, False]
+    assert rival, "a rival may, when it has seen this one stand still"
+    assert again
+    assert not late
+    assert store.observe()[:4] == (led.epoch, led.position, 0, False)
+
+
 def test_two_committers_fight(address: StoreAddress) -> None:
     """INV2, INV4, INV9: two that take the lake from each other all the time decide every record once, in order."""
     with closing(migrated(address)) as database:

@@ -236,6 +236,15 @@ class SqlCommitStore:
         if self._database.dialect == "postgres":
             self._database.query(_END_WRITER, [self.lake().lake_id])
 
+    def claim(self, seen: Observation) -> bool:
+        """Keep others from taking over until this one has; False if one of them came first since `seen`, or a sign of life."""
+        touched = self._database.execute(
+            "UPDATE dl_committer_heartbeat SET beat = beat + 1, released = ? "
+            "WHERE lake_id = ? AND epoch = ? AND beat = ? AND released = ?",
+            [False, self.lake().lake_id, seen.epoch, seen.beat, seen.released],
+        )
+        return touched == 1
+
     def heartbeat(self, epoch: int) -> None:
         """Give a sign of life. Raises `TxnLogFencedError` if `epoch` is not the newest any more."""
         self._own_row("beat = beat + 1", epoch)

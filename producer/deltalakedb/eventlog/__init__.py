@@ -42,13 +42,18 @@ _PREFIX = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,230}")
 
 
 def open_event_log(
-    address: str, *, options: Mapping[str, str] | None = None, client_id: str = "deltalakedb"
+    address: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    client_id: str = "deltalakedb",
+    reads_only: bool = False,
 ) -> EventLog:
     """The log at `address`: `kafka://host:9092,host2:9092/<prefix>` or `sqlite:///absolute/path/log.db`.
 
     `options` are librdkafka settings (`security.protocol`, `sasl.password`, ...), for Kafka only; credentials belong
     there and never into the address. `client_id` is what a broker calls this process in its own logs and quotas.
-    Nothing is created, and whether the log can be reached shows at first use.
+    Nothing is created, and whether the log can be reached shows at first use. With `reads_only` nothing asks the brokers
+    for what only an append needs, and a reader may have no right to.
 
     Raises `TxnLogUriError` if the address has another form, `TxnLogConfigError` if an option would break a promise of
     the log, `TxnLogMissingExtraError` if the Kafka client is not installed.
@@ -64,7 +69,7 @@ def open_event_log(
             if (error.name or "").partition(".")[0] != "confluent_kafka":
                 raise
             raise TxnLogMissingExtraError("an event log on Kafka", "kafka") from error
-        return KafkaEventLog(servers, prefix, options=options, client_id=client_id)
+        return KafkaEventLog(servers, prefix, options=options, client_id=client_id, reads_only=reads_only)
     if scheme == "sqlite":
         path = _sqlite_path(rest)
         if options:

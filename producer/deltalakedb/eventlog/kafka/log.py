@@ -61,7 +61,13 @@ class KafkaEventLog:
     """
 
     def __init__(
-        self, servers: str, prefix: str, *, options: Mapping[str, str] | None = None, client_id: str = "deltalakedb"
+        self,
+        servers: str,
+        prefix: str,
+        *,
+        options: Mapping[str, str] | None = None,
+        client_id: str = "deltalakedb",
+        reads_only: bool = False,
     ) -> None:
         options = dict(options or {})
         if refused := sorted(settings.PROMISED & options.keys()):
@@ -76,7 +82,7 @@ class KafkaEventLog:
         self._lock = threading.Lock()
         self._appenders: dict[bool, Appender] = {}
         """By whether it is the one of the staged stream, which has one partition; the other is made when it is needed."""
-        self._admin = self._clients(options)
+        self._admin = self._clients(options, reads_only=reads_only)
 
     def __repr__(self) -> str:
         return f"KafkaEventLog({self.address!r})"
@@ -183,11 +189,16 @@ class KafkaEventLog:
             "restore the topic for an old one",
         )
 
-    def _clients(self, options: Mapping[str, str]) -> AdminClient:
-        """The two clients that every log has; the appender at once, to be connected when the first append comes."""
+    def _clients(self, options: Mapping[str, str], *, reads_only: bool) -> AdminClient:
+        """The client that asks; and the appender at once, to be connected when the first append comes.
+
+        Not for a reader: a producer asks for its id as soon as it is there, and is refused for ever without the right to
+        write anything.
+        """
         try:
             asking = AdminClient({**self._settings, **self._health.callbacks()})
-            self._appender(staged=True)
+            if not reads_only:
+                self._appender(staged=True)
             return asking
         except KafkaException as error:
             refusal = redacted(str(error), options)
