@@ -21,6 +21,9 @@ VENV  := .venv
 # One more than there are processors: part of every test's time is waiting, for servers and for what it kills.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)))
 
+# Tests start hundreds of processes: each would compile all that it imports, which takes most of a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python on PATH that is new enough; PYTHON=/path/to/python goes before all.
 PYTHON := $(shell for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
