@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 
 from deltalakedb.actions import AddFile, DeletionVector, OtherAction, RemoveFile
 from deltalakedb.events import (
@@ -202,10 +203,10 @@ class Historian:
         if roll < 0.6:
             marked = vector(cardinality=self._chance.randint(1, 9), size_in_bytes=44)
             text = marked.path_or_inline_dv[:-1] + self._chance.choice("abcdef")
-            marked_file = add(path, stats='{"numRecords":10}', deletion_vector=vector(text), partition_values=values)
+            marked_file = add(path, stats=f'{{"numRecords":{_records(path)}}}', deletion_vector=vector(text), partition_values=values)
             return (marked_file,), (gone,)
         if roll < 0.7:
-            stats = '{"numRecords":10,"later":1}'
+            stats = f'{{"numRecords":{_records(path)},"later":1}}'
             return (add(path, stats=stats, data_change=False, partition_values=values),), ()
         return self._adds(name), (gone,)
 
@@ -213,17 +214,21 @@ class Historian:
         return vector(dv_id[1:]) if dv_id else None
 
     def _adds(self, name: str) -> tuple[AddFile, ...]:
+        paths = [
+            f"f{self._new_number() if self._maybe(0.9) else self._chance.randint(1, 5)}"
+            for _ in range(self._chance.choice([0, 1, 1, 2]))
+        ]
         return tuple(
             [
                 add(
-                    f"f{self._new_number() if self._maybe(0.9) else self._chance.randint(1, 5)}",
+                    path,
                     size=self._chance.randint(1, 1000),
-                    stats=f'{{"numRecords":{self._chance.randint(0, 50)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}',
+                    stats=f'{{"numRecords":{_records(path)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}',
                     data_change=self._maybe(0.8),
                     rest='{"tags":{"k":"v"},"x":[1]}' if self._maybe(0.2) else None,
                     partition_values={column: self._chance.choice(_DAYS) for column in _BY.get(name, ())},
                 )
-                for _ in range(self._chance.choice([0, 1, 1, 2]))
+                for path in paths
             ]
         )
 
@@ -280,3 +285,8 @@ def _without_files(work: TableWork) -> TableWork:
         intents=work.intents,
         others=work.others,
     )
+
+
+def _records(path: str) -> int:
+    """Of the file of that name, however often it is added: a file never changes. More than any deletion vector marks."""
+    return 10 + zlib.crc32(path.encode()) % 40
