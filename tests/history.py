@@ -203,7 +203,9 @@ class Historian:
         if roll < 0.6:
             marked = vector(cardinality=self._chance.randint(1, 9), size_in_bytes=44)
             text = marked.path_or_inline_dv[:-1] + self._chance.choice("abcdef")
-            marked_file = add(path, stats=f'{{"numRecords":{_records(path)}}}', deletion_vector=vector(text), partition_values=values)
+            marked_file = add(
+                path, stats=f'{{"numRecords":{_records(path)}}}', deletion_vector=vector(text), partition_values=values
+            )
             return (marked_file,), (gone,)
         if roll < 0.7:
             stats = f'{{"numRecords":{_records(path)},"later":1}}'
