@@ -67,7 +67,8 @@ class Whole:
             for table in tables:
                 place = self.mirror.places.of(table.location)
                 cleanup.clean(self._pool, self.mirror.places.root, place, table.table_id, "in-place", now)
-            return all(t.status is not None and t.status.log_start == t.version for t in tables)
+            # Each log begins with its last checkpoint, and none is due that is not there: they come every 3 versions.
+            return all(t.status is not None and t.status.log_start > max(0, t.version - 3) for t in tables)
         except TxnLogError:
             return False
 
