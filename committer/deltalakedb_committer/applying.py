@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from deltalakedb.codec import decode
 from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
@@ -23,6 +24,7 @@ from .deciding.decide import advance, decide, isolated
 from .deciding.decisions import Decision
 from .deciding.folded import decide_fold
 from .deciding.folding import Unit
+from .deciding.isolation import IsolatedEvent
 from .deciding.needs import Needs, StagedEvent, Undecodable, add_needs
 from .deciding.rules import Rules, rules
 from .deciding.state import State
@@ -31,17 +33,23 @@ from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
 
+_DECODING = Failpoint("committer.decoding")
+_DECIDING = Failpoint("committer.deciding")
 _LOADED = Failpoint("committer.loaded")
 _DECIDED = Failpoint("committer.decided")
 _WRITTEN = Failpoint("committer.written")
 
 
+NONE_ISOLATED: Mapping[int, IsolatedEvent] = MappingProxyType({})
+
+
 def event_of(record: Record) -> StagedEvent:
     """What a record of the staged stream says."""
+    _DECODING.reached(record)
     try:
         event = decode(record.value)
     except TxnLogDecodeError as error:
-        return Undecodable.of(record, str(error))
+        return Undecodable.of(record, str(error), error.__cause__)
     if isinstance(event, StagedTransaction | Control | ImportedVersion):
         return event
     return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
@@ -83,12 +91,14 @@ class Applier:
         published_position: int,
         lag_events: int = 0,
         decided_ms: int | None = None,
+        isolated: Mapping[int, IsolatedEvent] = NONE_ISOLATED,
         on_decision: Callable[[Decision], None] | None = None,
         before_write: Callable[[Batch], None] | None = None,
     ) -> Batch:
         """Decide the next records of the log and write what comes of them; the batch, with what is to be told.
 
-        `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes.
+        `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes. What is
+        `isolated`, by position, is recorded with the records that it is about.
         `on_decision` sees each decision and may wait, `before_write` sees the batch and may refuse it. Raises the errors of the store, `TxnLogFencedError` if another
         committer took over, and `TxnLogHaltedError` for a rule set that only a newer release knows.
         """
@@ -108,6 +118,9 @@ class Applier:
                     on_decision(decision)
                 advance(self._state, decision)
                 add_decision(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
+        if isolated:
+            positions = [record.position for unit in units for record, _ in unit]
+            batch.inserts["dl_isolated_events"] += [isolated[found] for found in positions if found in isolated]
         self._state.forget()
         _DECIDED.reached()
         if before_write is not None:
@@ -122,6 +135,7 @@ class Applier:
         return [self._decide(self._state, record, event)]
 
     def _decide(self, state: State, record: Record, event: StagedEvent) -> Decision:
+        _DECIDING.reached(event)
         try:
             return decide(state, event, position=record.position, time_ms=record.time_ms)
         except TxnLogHaltedError:

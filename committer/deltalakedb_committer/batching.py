@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from deltalakedb.eventlog import Record
 from deltalakedb.events import Control, SetRules, StagedTransaction
@@ -31,11 +31,18 @@ class Batching:
         self._read: deque[Record] = deque()
         self._next: Item | None = None
         self._fold: Fold | None = None
+        self.alone: Container[int] = ()
+        """Positions of records that are in no fold, though they could."""
 
     @property
     def waits(self) -> bool:
         """Whether it holds records that no batch was made of yet, beside those of `fold`."""
         return bool(self._read) or self._next is not None
+
+    @property
+    def read_until(self) -> int | None:
+        """The position after the last record that was put; None if there is none that is not decoded."""
+        return self._read[-1].next_position if self._read else None
 
     @property
     def fold(self) -> Fold | None:
@@ -60,7 +67,7 @@ class Batching:
                 break
             record, event = item
             if self._fold is not None:
-                belongs = self._fold.take(record, event)
+                belongs = record.position not in self.alone and self._fold.take(record, event)
                 self._next = None if belongs else item
                 if not belongs or self._fold.full:
                     units.append(self._fold.items)
@@ -73,7 +80,8 @@ class Batching:
                 self._next = item
                 break
             self._next = None
-            if rules.fold_window_ms and isinstance(event, StagedTransaction) and may_fold(event):
+            folds = rules.fold_window_ms and record.position not in self.alone
+            if folds and isinstance(event, StagedTransaction) and may_fold(event):
                 self._fold = Fold(record, event, rules)
                 continue
             units.append((item,))

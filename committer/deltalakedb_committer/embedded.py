@@ -9,6 +9,7 @@ from deltalakedb.errors import TxnLogConfigError, TxnLogError, TxnLogTimeoutErro
 from deltalakedb.eventlog import EventLog, Stream
 from deltalakedb.settings import Settings
 
+from .attempting import Attempting
 from .lake import holder, is_made, lock_file, make_lake, open_log, open_store
 from .leadership import LockFile
 from .step import Committer
@@ -28,6 +29,7 @@ class Stepper:
         self._log: EventLog = open_log(settings)
         self._store: SqlCommitStore | None = None
         self._committer: Committer | None = None
+        self._attempting = Attempting()
 
     def try_step(self, max_events: int) -> int | None:
         """Decide up to `max_events` records; 0 if there were none, None if somebody else is stepping right now.
@@ -67,7 +69,9 @@ class Stepper:
             self._committer.__exit__(None, None, None)
             self._committer = None
         if self._committer is None:
-            self._committer = Committer(self._store, self._log, holder=holder(self._settings))
+            self._committer = Committer(
+                self._store, self._log, holder=holder(self._settings), attempting=self._attempting
+            )
         return self._committer.step(max_events, 0.0)
 
     def _drop(self) -> None:

@@ -11,6 +11,7 @@ from deltalakedb.errors import TxnLogConfigError, TxnLogError, TxnLogFencedError
 from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import Settings
 
+from .attempting import Attempting
 from .lake import holder, leadership, open_log, open_store
 from .measuring import LakeWatch
 from .service import MAX_BACKOFF, serve
@@ -37,12 +38,14 @@ def serve_lakes(
                 f"{address} is named twice: one committer serves a lake once; a standby is another process"
             )
     if len(lakes) == 1:
-        _serve(lakes[0], takeover_after=takeover_after, health=health, stop=stop)
+        _serve(lakes[0], Attempting(), takeover_after=takeover_after, health=health, stop=stop)
     else:
         _Several(lakes, takeover_after=takeover_after, health=health, stop=stop).run()
 
 
-def _serve(lake: Settings, *, takeover_after: float, health: ServiceHealth, stop: threading.Event) -> None:
+def _serve(
+    lake: Settings, attempting: Attempting, *, takeover_after: float, health: ServiceHealth, stop: threading.Event
+) -> None:
     seen = health.of(str(lake.address), secrets=lake.secrets)
     log = open_log(lake)
     try:
@@ -57,6 +60,7 @@ def _serve(lake: Settings, *, takeover_after: float, health: ServiceHealth, stop
             holder=holder(lake),
             health=seen,
             stop=stop,
+            attempting=attempting,
         )
     finally:
         log.close()
@@ -73,6 +77,7 @@ class _Several:
         self._stop = stop
         self._halted: list[TxnLogHaltedError] = []
         self._broken: list[BaseException] = []
+        self._turn = threading.Lock()
         self._threads = [threading.Thread(target=self._keep, args=(lake,), name=str(lake.address)) for lake in lakes]
 
     def run(self) -> None:
@@ -86,10 +91,11 @@ class _Several:
             raise self._halted[0]
 
     def _keep(self, lake: Settings) -> None:
+        attempting = Attempting(self._turn)
         try:
             while not self._stop.is_set():
                 try:
-                    _serve(lake, takeover_after=self._takeover_after, health=self._health, stop=self._stop)
+                    _serve(lake, attempting, takeover_after=self._takeover_after, health=self._health, stop=self._stop)
                 except TxnLogFencedError as error:
                     logger.error("%s is another committer's now, standing by: %s", lake.address, error)
                 except TxnLogHaltedError as error:

@@ -1,24 +1,30 @@
 """Decides the whole log again, into a store of its own, and compares every row with the lake's.
 
+What the log cannot tell, which events were the death of a committer and isolated, is taken from the lake's store.
+
 That they are equal shows three things at once: the log is all there, decisions depend on nothing else, and nobody
 changed the store behind the committer's back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from deltalakedb.database import Database
 from deltalakedb.database.schema import migrate
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
-from deltalakedb.eventlog import EventLog, Stream
+from deltalakedb.eventlog import EventLog, Record, Stream
 
 from .applying import Applier, event_of
 from .batching import Batching
 from .deciding.folding import Unit
+from .deciding.isolation import IsolatedEvent
+from .deciding.needs import Isolated, StagedEvent
 from .storing.digests import Digest, digests
+from .storing.isolated import isolated_events
 from .storing.store import Cursor, SqlCommitStore
 
 READ_RECORDS = 500
@@ -63,6 +69,7 @@ class _Lake:
     created_ms: int
     fence: bool
     cursor: Cursor
+    isolated: dict[int, IsolatedEvent]
     tables: dict[str, Digest]
 
 
@@ -88,8 +95,8 @@ def replay(
     applier = Applier(store, store.take_over("replay"))
     end = lake.cursor.position
     records = 0
-    for units in _batches(log, applier, end):
-        applier.apply(units, published_position=units[-1][-1][0].next_position)
+    for units in _batches(log, applier, end, lake.isolated):
+        applier.apply(units, published_position=units[-1][-1][0].next_position, isolated=lake.isolated)
         records += sum(map(len, units))
         if on_progress is not None:
             on_progress(applier.cursor.position, end)
@@ -116,7 +123,8 @@ def _read(live: Database) -> _Lake:
         raise TxnLogConfigError("the store holds no lake yet: there is nothing to compare a replay with")
     lake_id, root, log_address, created_ms, fence = rows[0]
     cursor = SqlCommitStore(live).cursor()
-    return _Lake(lake_id, root, log_address, created_ms, fence, cursor, digests(live))
+    isolated = isolated_events(live)
+    return _Lake(lake_id, root, log_address, created_ms, fence, cursor, isolated, digests(live))
 
 
 def _store(into: Database, lake: _Lake, log: EventLog) -> SqlCommitStore:
@@ -154,11 +162,12 @@ def _store(into: Database, lake: _Lake, log: EventLog) -> SqlCommitStore:
     return store
 
 
-def _batches(log: EventLog, applier: Applier, end: int) -> Iterator[list[Unit]]:
+def _batches(log: EventLog, applier: Applier, end: int, isolated: Mapping[int, IsolatedEvent]) -> Iterator[list[Unit]]:
     """The records from where `applier` stands on and below `end`, in batches as a committer takes them."""
     position = applier.cursor.position
     reader = log.reader(Stream.STAGED, position)
-    batching = Batching(event_of)
+    batching = Batching(lambda record: _event(record, isolated))
+    batching.alone = isolated
     try:
         while position < end:
             records = [record for record in reader.read(READ_RECORDS, READ_SECONDS) if record.position < end]
@@ -177,3 +186,18 @@ def _batches(log: EventLog, applier: Applier, end: int) -> Iterator[list[Unit]]:
             yield units
     finally:
         reader.close()
+
+
+def _event(record: Record, isolated: Mapping[int, IsolatedEvent]) -> StagedEvent:
+    """What a record says; of one that is a committer's death nobody looks at more than its bytes.
+
+    Raises `TxnLogHaltedError` (`LOG_DIVERGED`) if the record is another one than was isolated there.
+    """
+    row = isolated.get(record.position)
+    if row is not None and hashlib.sha256(record.value).digest() != row.event_hash:
+        raise TxnLogHaltedError(
+            "LOG_DIVERGED",
+            f"record {record.position} of the staged stream is not the one that was isolated there: the log was changed, "
+            "or it is another lake's. Restore it",
+        )
+    return event_of(record) if row is None or not row.rejected else Isolated(record=record, isolated=row)

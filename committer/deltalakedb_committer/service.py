@@ -11,6 +11,7 @@ from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogDatabaseError, Tx
 from deltalakedb.eventlog import EventLog
 from deltalakedb.health import Health, State
 
+from .attempting import Attempting
 from .leadership import Leadership
 from .measuring import BatchMeter
 from .step import Committer
@@ -36,8 +37,10 @@ def serve(
     holder: str,
     health: Health,
     stop: threading.Event,
+    attempting: Attempting,
 ) -> None:
-    """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses.
+    """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses; `attempting` outlives
+    them, and earlier calls for the same lake.
 
     Raises `TxnLogFencedError` (another committer took over: exit, and come back as standby) and `TxnLogHaltedError`
     (an operator has to look), and an error of the store that would only come again; all leave nothing half done.
@@ -49,7 +52,13 @@ def serve(
             try:
                 health.becomes(State.STANDBY)
                 if leadership.acquire(stop):
-                    _lead(open_store, log, leadership, holder=holder, health=health, stop=stop)
+                    _lead(
+                        *(open_store, log, leadership),
+                        holder=holder,
+                        health=health,
+                        stop=stop,
+                        attempting=attempting,
+                    )
             except (TxnLogDatabaseError, TxnLogEventLogError) as error:
                 if isinstance(error, TxnLogDatabaseError) and not _passes(error):
                     raise
@@ -71,12 +80,19 @@ def _lead(
     holder: str,
     health: Health,
     stop: threading.Event,
+    attempting: Attempting,
 ) -> None:
     store = open_store()
     try:
         meter = BatchMeter(health.measurements)
         with Committer(
-            store, log, holder=holder, gather_seconds=GATHER_SECONDS, wait=stop.wait, on_batch=meter
+            store,
+            log,
+            holder=holder,
+            attempting=attempting,
+            gather_seconds=GATHER_SECONDS,
+            wait=stop.wait,
+            on_batch=meter,
         ) as committer:
             leadership.began(committer.cursor.epoch)
             health.becomes(State.WORKING)

@@ -19,8 +19,10 @@ from deltalakedb.events import Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import new_txn_id
 
-from .applying import Applier, event_of
+from .applying import Applier
+from .attempting import Attempting
 from .batching import Batching, may_change_rules
+from .careful import Isolating
 from .catching_up import ToldCommits
 from .deciding.big import is_big
 from .deciding.decisions import Commit, Decision, Imported
@@ -67,15 +69,18 @@ class Committer:
         log: EventLog,
         *,
         holder: str,
+        attempting: Attempting | None = None,
         gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
         wait: Callable[[float], object] = time.sleep,
         on_batch: Callable[[Sequence[Record], Batch, float], None] | None = None,
     ) -> None:
-        """Takes over. A batch may wait `gather_seconds` for the clients it expects, see `gathering`, and a fold for
-        what may come into it; with 0 neither waits for what is not on the log. `wait` is asked to let
-        seconds pass where commits would run ahead of the `clock`, and may do with less. `on_batch` is told the records of each
-        batch that was written, what came of them, and the seconds that it took."""
+        """Takes over. `attempting` knows what earlier ones of this process have begun. A batch may wait `gather_seconds`
+        for the clients it expects, see `gathering`, and a fold for what may come into it; with 0 neither waits for what
+        is not on the log. `wait` is asked to let seconds pass where commits would run ahead of the `clock`, and may do
+        with less. `on_batch` is told the records of each batch that was written, what came of them, and the seconds that
+        it took."""
+        self._store = store
         self._log = log
         self._clock = clock
         self._wait = wait
@@ -101,6 +106,10 @@ class Committer:
             raise
         self._outbox.publish(store.outbox(), cursor.position)
         _TOLD_AGAIN.reached()
+        self._attempting = attempting or Attempting()
+        self._isolating = Isolating(store, self._attempting, clock=clock)
+        self._begins = True
+        """Whether nothing was decided since the takeover."""
         self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)
         logger.info(
             "took over the lake at position %s, commit %s",
@@ -121,6 +130,16 @@ class Committer:
         Raises `TxnLogFencedError` if another committer took over, `TxnLogHaltedError` for a named halted state, and
         the errors of store and log; in none of these cases is anything told that is not durable.
         """
+        try:
+            decided = self._step(limit, timeout)
+        except BaseException as error:
+            self._isolating.close()
+            self._attempting.failed(self._store, self.cursor, error)
+            raise
+        self._attempting.ended(self._store, self.cursor, moved=decided > 0)
+        return decided
+
+    def _step(self, limit: int, timeout: float) -> int:
         self._tick()
         units = self._next_units(limit, timeout)
         if not units:
@@ -133,9 +152,12 @@ class Committer:
             published_position=self._outbox.published_position(),
             lag_events=self._log_lag(units[-1][-1][0]),
             decided_ms=int(self._clock() * 1000),
+            isolated=self._isolating.events,
             on_decision=self._pace,
             before_write=None if self._told is None else self._compare,
         )
+        self._begins = False
+        self._isolating.moved(self.cursor)
         self._outbox.publish(batch.outbox, self.cursor.position)
         _TOLD.reached()
         if self._on_batch is not None:
@@ -148,6 +170,7 @@ class Committer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let go of the reader; after a clean end wait until everything decided is told. Store and log stay open."""
         self._reader.close()
+        self._isolating.close()
         if self._told is not None:
             self._told.close()
         if kind is None:
@@ -158,6 +181,11 @@ class Committer:
         rules, batching = self._applier.rules, self._batching
         if not batching.waits and batching.fold is None:
             batching.put(self._reader.read(limit, timeout))
+        if self._begins and batching.read_until is not None:
+            self._isolating.begin(self.cursor, batching.read_until)
+        batching.alone = self._isolating.alone
+        if self._isolating.is_careful:
+            return batching.take(1, rules)
         units = batching.take(limit, rules)
         while not units and batching.fold is not None and self._read_on(batching.fold, limit):
             units = batching.take(limit, rules)
@@ -213,7 +241,7 @@ class Committer:
                 f"record {record.position} of the staged stream carries a time more than an hour ahead of this "
                 "machine's clock: set the clocks of the log's servers and of this machine right, then start again",
             )
-        return event_of(record)
+        return self._isolating.event_of(record, self.cursor, self._applier.rules)
 
     def _pace(self, decision: Decision) -> None:
         """Times of commits rise by a millisecond at least, whatever the clock says: it must not be left behind."""

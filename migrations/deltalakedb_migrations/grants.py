@@ -11,7 +11,8 @@ RIGHTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("SELECT, INSERT", _ALL),
         (
             "UPDATE",
-            "dl_committer_position, dl_committer_heartbeat, dl_tables, dl_table_heads, dl_imports, dl_mirror_targets",
+            "dl_committer_position, dl_committer_heartbeat, dl_committer_attempts, dl_tables, dl_table_heads, dl_imports, "
+            "dl_mirror_targets",
         ),
         ("DELETE", "dl_live_files, dl_staged_chunks, dl_staged_files, dl_imports, dl_outbox"),
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _places: set[str] = set()
-_armed: dict[str, Callable[[], None]] = {}
+_armed: dict[str, tuple[Callable[[], None], Callable[[object], bool]]] = {}
 
 
 class Failpoint:
@@ -23,10 +23,11 @@ class Failpoint:
         _places.add(name)
         self._name = name
 
-    def reached(self) -> None:
-        """Do what a test wants done here: it may raise, or never return."""
-        if _armed and (act := _armed.get(self._name)) is not None:
-            act()
+    def reached(self, at_work_on: object = None) -> None:
+        """Do what a test wants done here: it may raise, or never return. `at_work_on` is what the step is about, where a
+        test may want it done for some of that alone."""
+        if _armed and (armed := _armed.get(self._name)) is not None and armed[1](at_work_on):
+            armed[0]()
 
 
 def places() -> frozenset[str]:
@@ -34,10 +35,11 @@ def places() -> frozenset[str]:
     return frozenset(_places)
 
 
-def arm(name: str, act: Callable[[], None]) -> None:
-    """Have `act` called in this process whenever that place is reached, until it is disarmed."""
+def arm(name: str, act: Callable[[], None], *, over: Callable[[object], bool] = lambda _: True) -> None:
+    """Have `act` called in this process whenever that place is reached, until it is disarmed; with `over` only where it
+    says so of what the step is at work on."""
     assert name in _places, f"there is no failpoint {name}"
-    _armed[name] = act
+    _armed[name] = act, over
 
 
 def disarm() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,16 @@ import typer
 from deltalakedb import failpoints
 from deltalakedb.database import postgres as _postgres  # noqa: F401
 from deltalakedb.errors import TxnLogDatabaseError
+from deltalakedb.eventlog import Record
 from deltalakedb.eventlog import kafka as _kafka  # noqa: F401
-from deltalakedb_committer import commands, leadership
+from deltalakedb.events import StagedTransaction
+from deltalakedb_committer import commands, leadership, rehearsal
 from deltalakedb_committer import lakes as _lakes  # noqa: F401
 from deltalakedb_committer.applying import Applier
+from deltalakedb_committer.storing.rows import Batch
 from tests.mortuary import serve
+
+SIGNALS = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,9 @@ class Work:
     at: str | None = None
     """The failpoint at which something happens to it; None: nothing does."""
     act: str = "kill"
-    """What happens: it is killed, stopped, or an error that passes is raised, once."""
+    """What happens: it is killed, gets SIGSEGV, is stopped, or an error that passes is raised, once."""
+    over: str | None = None
+    """What happens, happens only where it is at work on that transaction, and to its child process too."""
     passes: int = 0
     """How often it passes there before."""
     takeover_after: float = 0.3
@@ -46,7 +54,9 @@ def _committer(given: dict[str, Any]) -> int:
     for descriptor in (1, 2):
         os.dup2(out, descriptor)
     if work.at is not None:
-        _arm(work.at, work.act, work.passes)
+        arm(work.at, work.act, work.passes, work.over)
+    if work.at is not None and work.over is not None:
+        rehearsal.COMMAND = (sys.executable, "-m", "tests.committing.mortal_rehearsal", work.at, work.act, work.over)
     if not work.gives_signs:
         leadership.Heartbeat._beat = lambda self: None  # type: ignore[method-assign]
     if work.at == "committer.ticked":
@@ -60,7 +70,8 @@ def _committer(given: dict[str, Any]) -> int:
     return 0
 
 
-def _arm(place: str, act: str, passes: int) -> None:
+def arm(place: str, act: str, passes: int = 0, over: str | None = None) -> None:
+    """Have something happen to this process."""
     left = [passes]
 
     def happen() -> None:
@@ -71,9 +82,18 @@ def _arm(place: str, act: str, passes: int) -> None:
         if act == "error":
             raise TxnLogDatabaseError(f"failed at {place}", transient=True)
         # To this thread, which then does nothing more; to the process, another thread might take it.
-        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if act == "kill" else signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), SIGNALS[act])
 
-    failpoints.arm(place, happen)
+    failpoints.arm(place, happen, over=lambda found: over is None or _is_about(found, over))
+
+
+def _is_about(found: object, txn_id: str) -> bool:
+    """Whether a step is at work on a transaction, rather than on its having been isolated."""
+    if isinstance(found, Record):
+        return txn_id.encode() in found.value
+    if isinstance(found, StagedTransaction):
+        return found.envelope.txn_id == txn_id
+    return isinstance(found, Batch) and any(row[0] == txn_id for row in found.inserts["dl_transactions"])
 
 
 if __name__ == "__main__":

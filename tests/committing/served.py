@@ -20,7 +20,7 @@ from deltalakedb.database import Database, open_database
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import SetRules, StagedTransaction
-from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable
 from deltalakedb_committer.deciding.rules import Rules
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.committing.invariants import WATCH, check_everything
@@ -204,6 +204,11 @@ class ServedLake:
             epoch, position = database.query("SELECT epoch, position FROM dl_committer_position")[0]
         return epoch, position
 
+    def isolated(self) -> list[tuple[int, bool, int]]:
+        """Position, whether it was rejected, and attempts of each event that was isolated."""
+        with self.database() as database:
+            return sorted(database.query("SELECT position, rejected, attempts FROM dl_isolated_events"))
+
     def check(self) -> dict[str, int]:
         """Check every invariant, once all is decided and told."""
         with self.database() as database:
@@ -237,7 +242,7 @@ class ServedLake:
 
 
 def _message(event: StagedEvent) -> Message:
-    assert not isinstance(event, Undecodable)
+    assert not isinstance(event, Undecodable | Isolated)
     if isinstance(event, StagedTransaction):
         return Message(encode_chunk(event.envelope, event.content_bytes), headers_of(event.envelope))
     return Message(encode(event))

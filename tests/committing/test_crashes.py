@@ -40,6 +40,7 @@ def test_killed_at_any_moment(served: ServedLake, kills: int, seed: int) -> None
     served.settle()
 
     assert served.check()["epochs"] > kills / 4
+    assert not [row for row in served.isolated() if row[1]], "an event that only was there"
 
 
 TIMES = pytest.mark.parametrize("times", [2, pytest.param(20, marks=SOAK)])
@@ -64,6 +65,7 @@ def test_postgres_is_killed(
         assert served.stop(pid) == 0, served.tail()
 
         assert served.check()["moves"] > times
+        assert served.isolated() == []
 
 
 @TIMES
@@ -85,6 +87,7 @@ def test_kafka_is_killed(
         assert served.stop(pid) == 0, served.tail()
 
         assert served.check()["moves"] > times
+        assert served.isolated() == []
 
 
 def test_two_committers_fight_and_get_on(served: ServedLake) -> None:

@@ -16,7 +16,7 @@ from deltalakedb.events import AddColumn, Content, SetProperties, StagedTransact
 from deltalakedb_committer.applying import Applier, event_of
 from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding import rules as numbered
-from deltalakedb_committer.deciding.needs import StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
 from deltalakedb_committer.storing.store import SqlCommitStore
@@ -68,7 +68,7 @@ def history(seed: int, count: int) -> list[StagedEvent]:
 
 
 def record(position: int, event: StagedEvent) -> Record:
-    assert not isinstance(event, Undecodable)
+    assert not isinstance(event, Undecodable | Isolated)
     value = encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
     return Record(partition=0, position=position, time_ms=START_MS + position, value=value, headers=())
 

@@ -20,7 +20,8 @@ from tests.processes import Service
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 UPDATED = {
-    "dl_committer_position", "dl_committer_heartbeat", "dl_tables", "dl_table_heads", "dl_imports", "dl_mirror_targets",
+    "dl_committer_position", "dl_committer_heartbeat", "dl_committer_attempts", "dl_tables", "dl_table_heads", "dl_imports",
+    "dl_mirror_targets",
 }  # fmt: skip
 DELETED = {"dl_live_files", "dl_staged_chunks", "dl_staged_files", "dl_imports", "dl_outbox"}
 NOT_ADDED = {"dl_migrations", "dl_lake", "dl_mirror_status"}

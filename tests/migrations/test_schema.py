@@ -132,7 +132,7 @@ TABLES = {
     *("dl_transactions", "dl_app_transactions", "dl_table_versions", "dl_partitions", "dl_live_files", "dl_past_files"),
     *("dl_remove_files", "dl_cdc_files", "dl_metadata_updates", "dl_protocol_updates", "dl_txn_actions"),
     *("dl_domain_metadata", "dl_other_actions", "dl_staged_chunks", "dl_outbox", "dl_mirror_targets"),
-    "dl_staged_files",
+    *("dl_committer_attempts", "dl_isolated_events", "dl_staged_files"),
     *("dl_imports", "dl_mirror_status", "dl_migrations"),
 }
 

@@ -51,7 +51,7 @@ from .decisions import (
 from .files import Files
 from .imports import decide_chunk
 from .lake_actions import decide_action
-from .needs import StagedEvent, Undecodable
+from .needs import Isolated, StagedEvent, Undecodable
 from .refusal import Refused, shown
 from .rules import rules
 from .staged_files import StagedWork, stage
@@ -77,6 +77,15 @@ def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> 
                 time_ms,
                 Reason.UNDECODABLE_EVENT,
                 "the record is no event that can be decided: it is kept in the dead-letter stream",
+            )
+        case Isolated(record=record, isolated=row):
+            return _set_aside(
+                state,
+                Undecodable(record=record, hash=row.event_hash, error=row.reason),
+                time_ms,
+                Reason.ISOLATED,
+                f"the record is not decided, because {row.reason}: it is kept in the dead-letter stream. Do the same in "
+                "new and smaller transactions, and report it",
             )
 
 

@@ -20,6 +20,7 @@ from deltalakedb.events import (
 )
 from deltalakedb.paths import canonical_path, is_plain
 
+from .isolation import IsolatedEvent
 from .parts import TableKey
 
 
@@ -31,14 +32,24 @@ class Undecodable:
     hash: bytes
     """SHA-256 of the record's value."""
     error: str
+    cause: BaseException | None = None
+    """What the error came from."""
 
     @staticmethod
-    def of(record: Record, error: str) -> Undecodable:
+    def of(record: Record, error: str, cause: BaseException | None = None) -> Undecodable:
         """`record`, which cannot be decoded because of `error`."""
-        return Undecodable(record=record, hash=hashlib.sha256(record.value).digest(), error=error)
+        return Undecodable(record=record, hash=hashlib.sha256(record.value).digest(), error=error, cause=cause)
 
 
-StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolated:
+    """A record that is not looked at, because the process died of it. Only its headers can say whose it is."""
+
+    record: Record
+    isolated: IsolatedEvent
+
+
+StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable | Isolated
 """What the staged stream brings."""
 
 
@@ -96,7 +107,7 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
                 needs.txn_ids.add(command.txn_id)
             elif isinstance(command, LakeAction) and command.table is not None:
                 needs.tables.setdefault((None, command.table), TableNeeds())
-        case Undecodable():
+        case Undecodable() | Isolated():
             pass
 
 

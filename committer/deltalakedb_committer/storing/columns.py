@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deltalakedb_committer.deciding.isolation import IsolatedEvent
 from deltalakedb_committer.deciding.state import Target
 
 PARTITION_TEXT = "partition_values"
@@ -56,6 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "dl_txn_actions": ("table_no", "version", "app_id", "app_version", "last_updated", "extra"),
     "dl_domain_metadata": ("table_no", "version", "domain", "configuration", "removed", "extra"),
     "dl_other_actions": ("table_no", "version", "n", "kind", "body"),
+    "dl_isolated_events": IsolatedEvent._fields,
     "dl_staged_chunks": (
         *("txn_id", "chunk_index", "chunk_count", "digest", "chunk_digest", "position", "time_ms", "content"),
         *("size", "head", "parts"),

@@ -29,7 +29,9 @@ COMPARED: Final[dict[str, tuple[str, ...]]] = {
     "dl_partitions": ("table_no", "partition_no", "partition_values"),
 }
 """Columns by table."""
-LEFT_OUT: Final = frozenset({"dl_committer_heartbeat", "dl_outbox", "dl_mirror_status", "dl_migrations"})
+LEFT_OUT: Final = frozenset(
+    {"dl_committer_heartbeat", "dl_committer_attempts", "dl_outbox", "dl_mirror_status", "dl_migrations"}
+)
 """Tables that are not compared."""
 
 

@@ -7,7 +7,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from deltalakedb.database import Database
 from deltalakedb.database.schema import verify_schema
 from deltalakedb.errors import TxnLogConfigError, TxnLogFencedError, TxnLogHaltedError
 from deltalakedb.failpoints import Failpoint
+from deltalakedb_committer.deciding.isolation import Attempts, IsolatedEvent
 from deltalakedb_committer.deciding.needs import Needs
 from deltalakedb_committer.deciding.parts import Found, TableKey
 from deltalakedb_committer.deciding.staged_files import StagedWork
@@ -26,6 +27,7 @@ from deltalakedb_committer.deciding.state import Lake, State, Target
 from .columns import COLUMNS
 from .durability import verify_durability
 from .file_rows import staged_rows
+from .isolated import attempts, isolated_events, note_attempts
 from .loading import load, load_contents, load_directory, load_parts
 from .partitions import Partitions
 from .rows import Batch, OutboxRow
@@ -263,6 +265,23 @@ class SqlCommitStore:
         )
         return Observation(*rows[0])
 
+    def note(self, cursor: Cursor, change: Callable[[Attempts], Attempts]) -> Attempts:
+        """Change what is noted of attempts, durably; what it was before. The cursor stays where it is.
+
+        Raises `TxnLogFencedError`, and writes nothing, unless the stored cursor is `cursor`.
+        """
+        with self._database.transaction():
+            self._move(cursor, cursor)
+            before = attempts(self._database, self.lake().lake_id)
+            after = change(before)
+            if after != before:
+                note_attempts(self._database, self.lake().lake_id, after)
+        return before
+
+    def isolated_events(self) -> dict[int, IsolatedEvent]:
+        """Every event that was isolated, by its position."""
+        return isolated_events(self._database)
+
     # Batches.
 
     def load_directory(self, state: State) -> None:
@@ -315,14 +334,14 @@ class SqlCommitStore:
         try:
             with self._database.transaction():
                 self._move(cursor, new)
-                _MOVED.reached()
+                _MOVED.reached(batch)
                 self._write(batch)
                 # From the old mark on: what lies below it is gone, and its dead index entries need not be walked over.
                 self._database.submit(
                     "DELETE FROM dl_outbox WHERE position >= ? AND position < ?",
                     [cursor.published_position, new.published_position],
                 )
-                _INSERTED.reached()
+                _INSERTED.reached(batch)
         except BaseException:
             self._partitions = Partitions()
             raise

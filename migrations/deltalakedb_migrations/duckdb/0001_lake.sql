@@ -38,6 +38,17 @@ CREATE TABLE dl_committer_heartbeat (
     released            BOOLEAN NOT NULL            -- the holder stopped and said so
 );
 
+-- One row, once somebody has led: what was begun after a takeover, of which nobody has said yet that it came to an
+-- end. Void where the position has gone on.
+CREATE TABLE dl_committer_attempts (
+    lake_id             TEXT PRIMARY KEY,
+    position            BIGINT NOT NULL,            -- where the batches began
+    begun               BIGINT NOT NULL,            -- how many
+    read_until          BIGINT NOT NULL,            -- the record after the last that had been read
+    alone_position      BIGINT NOT NULL,            -- of the event that was decided alone
+    alone_begun         BIGINT NOT NULL             -- how often that was begun
+);
+
 CREATE TABLE dl_tables (
     table_no            BIGINT PRIMARY KEY,         -- short name of the table in every other table here
     table_id            TEXT NOT NULL UNIQUE,
@@ -290,6 +301,18 @@ CREATE TABLE dl_other_actions (
     kind                TEXT NOT NULL,
     body                TEXT NOT NULL,
     PRIMARY KEY (table_no, version, n)
+);
+
+-- Events that were not decided like others, because the process died over them or beside them. What a replay cannot
+-- find out from the log.
+CREATE TABLE dl_isolated_events (
+    position            BIGINT PRIMARY KEY,
+    event_hash          BLOB NOT NULL,              -- SHA-256 of the record's value
+    size                BIGINT NOT NULL,            -- of the value, in bytes
+    rejected            BOOLEAN NOT NULL,           -- false: decided by itself, though it could fold
+    attempts            BIGINT NOT NULL,            -- that ended with the process
+    reason              TEXT NOT NULL,
+    time_ms             BIGINT NOT NULL             -- when, by the committer's clock
 );
 
 -- Chunks of transactions that are not complete yet.

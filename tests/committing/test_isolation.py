@@ -1,0 +1,106 @@
+"""Events that kill the committer: isolated after a few deaths and recorded, and nothing else is."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from deltalakedb.codec import HEADER_POSITION, decode
+from deltalakedb.errors import Reason
+from deltalakedb.eventlog import Stream
+from deltalakedb.events import Outcome
+from deltalakedb_committer.deciding.isolation import DEATHS
+from tests.committing.invariants import read_all
+from tests.committing.served import ServedLake
+from tests.model_lake import staged, txn
+from tests.works import append
+
+ALONE = 2 * DEATHS
+"""Deaths until an event is isolated that only kills who decides it: in a batch, then by itself."""
+
+
+def killed_until_decided(served: ServedLake, **how: object) -> list[int]:
+    """How each committer ended that was started before everything was decided."""
+    ends: list[int] = []
+    while True:
+        pid = served.start(**how)  # type: ignore[arg-type]
+        served.until(lambda: not served.running(pid) or served.is_decided(), "an end or a decision")  # noqa: B023
+        if served.is_decided():
+            assert served.stop(pid) == 0, served.tail()
+            return ends
+        ends.append(served.wait(pid))
+        assert len(ends) < 20, served.tail()
+
+
+@pytest.mark.parametrize(
+    ("at", "act", "folds", "deaths"),
+    [
+        ("committer.decoding", "segv", False, DEATHS),
+        ("committer.decoding", "kill", True, ALONE),
+        ("committer.deciding", "kill", False, ALONE),
+        ("committer.position-moved", "segv", True, ALONE),
+    ],
+)
+def test_an_event_that_kills_is_isolated(served: ServedLake, at: str, act: str, folds: bool, deaths: int) -> None:
+    """Wherever it kills: those before, beside and after it are committed, it is rejected and its client told, and the log
+    decided again gives the same rows."""
+    if folds:
+        served.fold()
+    served.settle()
+    before, killer, after = (
+        [staged(append(f"{n}{k}", name="left")) for k in range(3)] for n in ("before", "killer", "after")
+    )
+    deadly = killer[1].envelope.txn_id
+    first = served.log.end(Stream.STAGED)
+    served.publish([*before, *killer, *after])
+    position = first + 4
+
+    ends = killed_until_decided(served, at=at, act=act, over=deadly)
+
+    assert ends == [-(signal.SIGSEGV if act == "segv" else signal.SIGKILL)] * deaths
+    served.check()
+    assert [row for row in served.isolated() if row[1]] == [(position, True, DEATHS)]
+    with served.database() as database:
+        decided: dict[str, bool] = dict(database.query("SELECT txn_id, committed FROM dl_transactions"))
+        (claimed,) = database.query(
+            "SELECT claimed_txn_id, event_hash FROM dl_transactions WHERE position = ?", [position]
+        )
+        (row,) = database.query("SELECT event_hash, size, reason FROM dl_isolated_events WHERE rejected")
+    innocent = [event.envelope.txn_id for event in (*before, *killer, *after) if event is not killer[1]]
+    assert [decided[txn_id] for txn_id in innocent] == [True] * 8
+    assert claimed == (deadly, row[0])
+    (letter,) = (
+        found
+        for found in read_all(served.log, Stream.DEAD_LETTER)
+        if int(dict(found.headers)[HEADER_POSITION]) == position
+    )
+    (record,) = (found for found in read_all(served.log, Stream.STAGED) if found.position == position)
+    assert letter.value == record.value
+    assert len(record.value) == row[1]
+    told = [
+        outcome.rejected
+        for found in read_all(served.log, Stream.OUTCOMES)
+        if isinstance(outcome := decode(found.value), Outcome) and outcome.txn_id == deadly
+    ]
+    assert {rejected and rejected.reason for rejected in told} == {Reason.ISOLATED}
+    assert all(rejected and row[2] in rejected.message for rejected in told)
+    said = served.output.read_text()
+    assert f"record {position} of the staged stream" in said
+    assert "events are decided in batches again" in said
+
+
+def test_the_same_bytes_again_kill_nobody(served: ServedLake) -> None:
+    """A client that asks again by publishing again gets the same answer, and no committer dies of it."""
+    served.settle()
+    deadly = staged(append("deadly", name="left"), txn_id=txn(4_711))
+    served.publish([deadly])
+    how = {"at": "committer.decoding", "act": "segv", "over": deadly.envelope.txn_id}
+    assert len(killed_until_decided(served, **how)) == DEATHS
+    served.publish([deadly, staged(append("next", name="left"))])
+
+    assert killed_until_decided(served, **how) == []
+
+    served.check()
+    (first, _, _), (second, rejected, attempts) = served.isolated()
+    assert (second, rejected, attempts) == (first + 1, True, 0)

@@ -1,0 +1,213 @@
+"""Deaths of a committer are counted by what was noted before them; what came of it is the same in every store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deltalakedb import failpoints
+from deltalakedb.database import Database, StoreAddress, open_database
+from deltalakedb.errors import TxnLogDatabaseError, TxnLogHaltedError
+from deltalakedb.eventlog import EventLog, Record, Stream, open_event_log
+from deltalakedb.events import SetRules, StagedTransaction
+from deltalakedb_committer import attempting as attempting_module
+from deltalakedb_committer.attempting import Attempting
+from deltalakedb_committer.deciding.isolation import DEATHS, Attempts, Begun, IsolatedEvent
+from deltalakedb_committer.replay import replay
+from deltalakedb_committer.step import Committer
+from deltalakedb_committer.storing.digests import digests
+from deltalakedb_committer.storing.isolated import attempts
+from deltalakedb_committer.storing.store import SqlCommitStore
+from tests.direct import LAKE_ID
+from tests.logged import made, publish
+from tests.model_lake import control, staged
+from tests.stores import ENGINES, address, database, migrated
+from tests.works import append, relaxed
+
+__all__ = ["address", "database"]
+
+CLOCK = 4_000_000_000.0
+"""A clock that stands still, ahead of the log's."""
+
+
+class Death(Exception):
+    """Not one of ours: the committer it happens to is gone."""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
+    log.create()
+    yield log
+    log.close()
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Iterator[None]:
+    yield
+    failpoints.disarm()
+
+
+def dies(place: str, over: StagedTransaction, error: Exception) -> None:
+    """Have the committer's step fail where it is at work on that transaction."""
+
+    def raise_it() -> None:
+        raise error
+
+    def is_over(found: object) -> bool:
+        if isinstance(found, Record):
+            return over.envelope.txn_id.encode() in found.value
+        return found is not None and getattr(found, "envelope", None) == over.envelope
+
+    failpoints.arm(place, raise_it, over=is_over)
+
+
+def step_until_decided(store: SqlCommitStore, log: EventLog, known: Attempting | None = None) -> int:
+    """How many committers died until all was decided."""
+    deaths = 0
+    while deaths < 20:
+        committer = Committer(store, log, holder="test", attempting=known, clock=lambda: CLOCK)
+        try:
+            while committer.step(100, 0.0):
+                pass
+        except (Death, TxnLogDatabaseError):
+            deaths += 1
+            committer.__exit__(Death, None, None)
+        else:
+            committer.__exit__(None, None, None)
+            return deaths
+    return deaths
+
+
+def test_every_store_has_the_same_rows_and_replays_to_them(
+    request: pytest.FixtureRequest, log: EventLog, tmp_path: Path
+) -> None:
+    """What was isolated, and what was decided by itself beside it, in a lake that folds: on every engine, and again from
+    the log and those rows. Without them, the log gives another history."""
+    killer = staged(append("killer"))
+    events = [staged(append(f"f{n}")) for n in range(6)]
+    publish(log, control(SetRules(rule_set=7)), staged(relaxed()))
+    publish(log, *events[:3], killer, *events[3:], staged(relaxed("later")))
+    found: dict[str, object] = {}
+    for name, make in ENGINES.items():
+        with closing(migrated(make(request))) as database:
+            store = made(database, log)
+            with Committer(store, log, holder="test", clock=lambda: CLOCK) as committer:
+                committer.step(1, 0.0)
+                committer.step(1, 0.0)
+            dies("committer.deciding", killer, Death())
+            assert step_until_decided(store, log) == 2 * DEATHS
+            failpoints.disarm()
+            with database.snapshot():
+                found[name] = digests(database)
+            isolated = store.isolated_events()
+            assert [row.position for row in isolated.values() if row.rejected] == [5]
+            assert sorted(isolated) == list(range(2, 2 + len(isolated)))
+            with closing(
+                open_database(StoreAddress(engine="sqlite", path=str(tmp_path / f"{name}.db")), create=True)
+            ) as other:
+                assert [table for table in replay(database, log, other).tables if not table.equal] == []
+            if name == "sqlite":
+                database.execute("DELETE FROM dl_isolated_events")
+                with closing(
+                    open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "un.db")), create=True)
+                ) as other:
+                    assert not replay(database, log, other).equal
+    assert len(set(map(repr, found.values()))) == 1
+
+
+def test_another_record_than_was_isolated_is_noticed(log: EventLog, database: Database, tmp_path: Path) -> None:
+    """A replay halts, rather than pass over an event that harmed nobody."""
+    publish(log, staged(relaxed()))
+    store = made(database, log)
+    step_until_decided(store, log)
+    row = IsolatedEvent(0, b"h" * 32, size=1, rejected=True, attempts=3, reason="", time_ms=0)
+    database.insert("dl_isolated_events", IsolatedEvent._fields, [row])
+    with (
+        closing(open_database(StoreAddress(engine="sqlite", path=str(tmp_path / "other.db")), create=True)) as other,
+        pytest.raises(TxnLogHaltedError, match="LOG_DIVERGED"),
+    ):
+        replay(database, log, other)
+
+
+@pytest.mark.parametrize("place", ["committer.decoding", "committer.deciding"])
+def test_errors_of_ours_are_no_deaths(log: EventLog, database: Database, place: str) -> None:
+    """However often a store or log fails while an event is in work, the event is not to blame."""
+    publish(log, staged(relaxed()))
+    store = made(database, log)
+    step_until_decided(store, log)
+    unlucky = staged(append("unlucky"))
+    publish(log, unlucky)
+    dies(place, unlucky, TxnLogDatabaseError("gone", transient=True))
+
+    assert step_until_decided(store, log) == 20
+
+    assert attempts(database, LAKE_ID).begun == 0
+    failpoints.disarm()
+    assert step_until_decided(store, log) == 0
+    assert store.isolated_events() == {}
+
+
+def test_what_could_not_be_taken_back_is_later(log: EventLog, database: Database) -> None:
+    """The store was out of reach when the step failed: the same process remembers."""
+    store = made(database, log)
+    cursor = store.take_over("test")
+    known, broken = Attempting(), _Unreachable()
+    batch = Begun(cursor.position, 7)
+    for _ in range(5):
+        assert known.begin(store, cursor, batch).begun == 0
+        known.failed(broken, cursor, TxnLogDatabaseError("gone"))  # type: ignore[arg-type]
+
+    assert attempts(database, LAKE_ID) == Attempts(position=cursor.position, begun=1, read_until=7)
+    known.ended(store, cursor, moved=False)
+    assert attempts(database, LAKE_ID).begun == 0
+
+
+@dataclass
+class _Unreachable:
+    """A store whose server is gone."""
+
+    def note(self, *_: object) -> Attempts:
+        raise TxnLogDatabaseError("gone")
+
+
+def test_a_death_is_charged_to_one_lake(log: EventLog, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several in a process only one at a time has noted something; another one waits, or goes on unnoted."""
+    monkeypatch.setattr(attempting_module, "TURN_SECONDS", 0.01)
+    store = made(database, log)
+    cursor = store.take_over("test")
+    turn = threading.Lock()
+    one, two = Attempting(turn), Attempting(turn)
+    one.begin(store, cursor, Begun(cursor.position, 1))
+
+    two.begin(store, cursor, Begun(cursor.position, 1))
+    assert attempts(database, LAKE_ID).begun == 1
+
+    one.ended(store, cursor, moved=True)
+    two.begin(store, cursor, Begun(cursor.position, 1))
+    assert attempts(database, LAKE_ID).begun == 2
+    two.failed(store, cursor, Death())
+    assert attempts(database, LAKE_ID).begun == 2
+    assert not turn.locked()
+
+
+def test_idle_leaders_note_nothing(log: EventLog, database: Database) -> None:
+    """A takeover with nothing to read is no attempt, nor is what comes once the position has moved."""
+    store = made(database, log)
+    for _ in range(5):
+        Committer(store, log, holder="test").step(10, 0.0)
+    assert database.query("SELECT * FROM dl_committer_attempts") == []
+    publish(log, staged(relaxed()))
+    committer = Committer(store, log, holder="test")
+    committer.step(10, 0.0)
+    noted = attempts(database, LAKE_ID)
+    publish(log, staged(append("a")))
+    committer.step(10, 0.0)
+
+    assert noted == attempts(database, LAKE_ID) == Attempts(position=0, begun=1, read_until=1)
+    assert log.end(Stream.STAGED) == store.cursor().position
