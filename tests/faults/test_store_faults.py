@@ -345,7 +345,7 @@ COLUMNS = ("table_no", "version", "n", "kind", "body")
 database, idle = open_database(address), open_database(address)
 idle.query("SELECT count(*) FROM dl_other_actions")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))
 told = 0
 try:
     while True:
