@@ -64,6 +64,9 @@ bench: tools $(TEST) $(PROJECT) services
 
 soak: tools $(TEST) $(PROJECT) services
 	@$(VENV)/bin/pytest -n $(WORKERS) -m soak $(ARGS)
+ifndef ARGS
+	@$(VENV)/bin/pytest -n $(WORKERS) --hypothesis-profile=new tests/properties
+endif
 
 services: tools $(TEST) $(UV)
 	@$(VENV)/bin/python -m tests.services.fetch $(UV)

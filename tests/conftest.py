@@ -1,6 +1,12 @@
-"""Loads the fixtures, which have a file per service."""
+"""Loads the fixtures, which have a file per service; properties are tried on the same examples in every run."""
 
 from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new")
+settings.load_profile("same")
 
 pytest_plugins = [
     "tests.fix_servers",
