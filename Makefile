@@ -7,6 +7,7 @@
 # make services fetches and caches the test services
 # make images   container images of the project and of every server, without an image registry; images-clean removes them
 # make test-containers  the tests on servers in containers, and those of the whole stack in them
+# make engine-stop  ends the container engine that make images has started, if it has
 # make lock     resolves the dependencies again; UPGRADE=--upgrade takes the newest
 # make clean    removes what make made here; the cache shared by all clones stays
 
@@ -14,7 +15,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check golden bench soak services images images-clean test-containers lock clean tools
+.PHONY: demo test check golden bench soak services images images-clean engine-stop test-containers lock clean tools
 
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/deltalakedb
 VENV  := .venv
@@ -83,6 +84,9 @@ else
 	    tests/integration/test_roles.py tests/integration/test_importing_services.py tests/contracts/test_commit_store.py
 	@$(VENV)/bin/pytest --services=containers tests/containers
 endif
+
+engine-stop: $(TEST)
+	@$(VENV)/bin/python -m tests.containers.engine stop
 
 images-clean: $(TEST) $(IMAGES)
 	@$(VENV)/bin/python -m tests.containers.engine remove

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from xml.sax.saxutils import escape
 SECRETS = Path("/run/secrets")
 LAKE = "lake"
 """Its bucket, and the first part of its topics' names."""
-SECONDS = 60.0
+SECONDS = 180.0
 """How long a server may take to start."""
 
 LOG = ["*/_delta_log/*"]
@@ -57,6 +58,7 @@ def s3() -> None:
     from botocore.exceptions import ClientError
 
     endpoint, root = os.environ["S3_ENDPOINT"], secret("s3-root")
+    trusted = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
     for user in RIGHTS:
         body = f"<Account><Access>{user}</Access><Secret>{escape(secret(f's3-{user}'))}</Secret><Role>user</Role></Account>"
         signed = AWSRequest("PATCH", f"{endpoint}/create-user", data=body, headers={"Host": urlsplit(endpoint).netloc})
@@ -65,7 +67,7 @@ def s3() -> None:
         deadline = time.monotonic() + SECONDS
         while True:
             try:
-                urlopen(request, timeout=10).close()
+                urlopen(request, timeout=10, context=trusted).close()
             except HTTPError as error:
                 if error.code != 409:  # it is there already
                     raise RuntimeError(f"the user {user} was not made: {error} {error.read().decode()}") from error
@@ -150,7 +152,9 @@ def settings() -> None:
         **({"PGSSLMODE": "verify-full", "PGSSLROOTCERT": ca} if ca else {}),
         "DELTALAKEDB_STORE": store,
         "DELTALAKEDB_LOG_OPTIONS": json.dumps(options),
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{os.environ['S3_PORT']}",
+        "AWS_ENDPOINT_URL": f"{'https' if ca else 'http'}://127.0.0.1:{os.environ['S3_PORT']}",
+        # The second is whom delta-rs and Polars trust, and every program that is built on OpenSSL.
+        **({"AWS_CA_BUNDLE": ca, "SSL_CERT_FILE": ca} if ca else {}),
         "AWS_ACCESS_KEY_ID": "producer",
         "AWS_SECRET_ACCESS_KEY": secret("s3-producer"),
     }

@@ -35,7 +35,7 @@ JSON
 curve='ec -pkeyopt ec_paramgen_curve:prime256v1'
 [ -f ca.pem ] || openssl req -x509 -newkey $curve -nodes -days 825 -subj /CN=deltalakedb-ca \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem 2>/dev/null
-for name in postgres kafka owner; do
+for name in postgres kafka s3 owner; do
     [ -f "$name.pem" ] && continue
     openssl req -newkey $curve -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr" 2>/dev/null
     printf 'subjectAltName=DNS:%s,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' "$name" >"$name.ext"

@@ -1,9 +1,9 @@
 """Object-store options, given once as deltalake's `storage_options` and rendered for every library that opens a store.
 
 Names are those of deltalake and the AWS tools: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
-AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_VIRTUAL_HOSTED_STYLE_REQUEST. They are taken in any case and without `AWS_`
-too, first from what is given, then from the environment, where NAME_FILE names a file that holds the value. Without a key
-every library looks in its own usual places (profiles, instance roles).
+AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_ALLOW_HTTP, AWS_VIRTUAL_HOSTED_STYLE_REQUEST. They are taken in any case and without
+`AWS_` too, first from what is given, then from the environment, where NAME_FILE names a file that holds the value. Without a
+key every library looks in its own usual places (profiles, instance roles).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _KNOWN = (
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "AWS_ENDPOINT_URL",
+    "AWS_CA_BUNDLE",
     "AWS_ALLOW_HTTP",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
 )
@@ -79,6 +80,11 @@ class StorageOptions:
         return self.values.get("AWS_ENDPOINT_URL")
 
     @property
+    def authorities(self) -> str | None:
+        """A PEM file with who signs the endpoint's certificate, where that is not one whom everybody trusts."""
+        return self.values.get("AWS_CA_BUNDLE")
+
+    @property
     def region(self) -> str | None:
         """Region; behind an endpoint of its own a store needs one for its signatures, whatever it is called."""
         return self.values.get("AWS_REGION") or (_DEFAULT_REGION if self.endpoint else None)
@@ -89,8 +95,8 @@ class StorageOptions:
         return _flag(self.values.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "" if self.endpoint else "true"))
 
     def deltalake(self) -> dict[str, str]:
-        """`storage_options` for deltalake and polars."""
-        options = dict(self.values)
+        """`storage_options` for deltalake and polars. Whom they trust is not one of them: they look at SSL_CERT_FILE."""
+        options = {name: value for name, value in self.values.items() if name != "AWS_CA_BUNDLE"}
         if self.endpoint:
             options.setdefault("AWS_REGION", _DEFAULT_REGION)
             if urlsplit(self.endpoint).scheme == "http":
@@ -111,6 +117,8 @@ class StorageOptions:
             arguments["scheme"] = parts.scheme
             arguments["endpoint_override"] = parts.netloc
             arguments["force_virtual_addressing"] = self.virtual_hosted
+        if self.authorities:
+            arguments["tls_ca_file_path"] = self.authorities
         return arguments
 
     def boto3(self) -> dict[str, Any]:
@@ -124,10 +132,12 @@ class StorageOptions:
             arguments["region_name"] = self.region
         if self.endpoint:
             arguments["endpoint_url"] = self.endpoint
+        if self.authorities:
+            arguments["verify"] = self.authorities
         return arguments
 
     def duckdb(self, name: str = "deltalakedb") -> str:
-        """A `CREATE SECRET` statement for DuckDB. It holds the credentials: never log it."""
+        """A `CREATE SECRET` statement for DuckDB, after one that says whom to trust. It holds the credentials: never log it."""
         parts = ["TYPE s3"]
         if "AWS_ACCESS_KEY_ID" in self.values:
             parts.append(f"KEY_ID {_quoted(self.values['AWS_ACCESS_KEY_ID'])}")
@@ -143,10 +153,11 @@ class StorageOptions:
             parts.append(f"ENDPOINT {_quoted(url.netloc)}")
             parts.append(f"USE_SSL {str(url.scheme == 'https').lower()}")
             parts.append(f"URL_STYLE {_quoted('vhost' if self.virtual_hosted else 'path')}")
-        return f"CREATE OR REPLACE SECRET {name} ({', '.join(parts)})"
+        trusted = f"SET ca_cert_file = {_quoted(self.authorities)}; " if self.authorities else ""
+        return f"{trusted}CREATE OR REPLACE SECRET {name} ({', '.join(parts)})"
 
     def spark(self) -> dict[str, str]:
-        """Spark configuration for `s3a://` paths."""
+        """Spark configuration for `s3a://` paths. Whom it trusts its Java says: `javax.net.ssl.trustStore`."""
         prefix = "spark.hadoop.fs.s3a"
         conf: dict[str, str] = {}
         if "AWS_ACCESS_KEY_ID" in self.values:

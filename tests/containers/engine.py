@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from tests.services import cache
 from tests.services.process import ServiceUnavailable
@@ -87,12 +88,20 @@ def stop() -> None:
     pid_file = folder() / "dockerd.pid"
     if not pid_file.exists():
         return
-    pid = int(pid_file.read_text())
-    if "dockerd" in Path(f"/proc/{pid}/comm").read_text() if Path(f"/proc/{pid}").exists() else False:
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+    # It ends its containers and their runtime with it. What it left behind when it was killed ends here.
+    for program, file in (("dockerd", pid_file), ("containerd", folder() / "run" / "containerd" / "containerd.pid")):
+        try:
+            process = psutil.Process(int(file.read_text()))
+            if process.name() != program:
+                continue
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+        except (OSError, psutil.NoSuchProcess):
+            continue
     # The engine turns forwarding on and leaves it so, with a policy that drops what is not its own.
     subprocess.run(["iptables", "-P", "FORWARD", "ACCEPT"], stderr=subprocess.DEVNULL)
     forwarding = folder() / "ip_forward"

@@ -50,16 +50,18 @@ class Stack:
         try:
             self.compose("up", "--wait", "--wait-timeout", str(UP_SECONDS), "--pull", "never", "--no-build")
         except subprocess.CalledProcessError:
-            sys.stderr.write(self.compose("logs", "--tail", "30"))
+            sys.stderr.write(self.logs())
             self._ending.close()
             raise
+        for service in ("committer", "standby", "mirror"):
+            assert self.inspect(service)["RestartCount"] == 0, f"{service} ended by itself:\n{self.logs(service)}"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            sys.stderr.write(self.compose("logs", "--tail", "30", "committer", "standby", "mirror", "migrate"))
+            sys.stderr.write(self.logs("committer", "standby", "mirror", "migrate"))
         self._ending.close()
 
     def compose(self, *words: str) -> str:
@@ -77,6 +79,11 @@ class Stack:
         """One of the secrets."""
         return (self.secrets / name).read_text().strip()
 
+    def store(self, role: str) -> str:
+        """URL of the database for a role, from outside."""
+        inside = self.secret(f"store-{role}").partition("?")[0]
+        return inside.replace("@postgres:5432", f"@127.0.0.1:{self.port('POSTGRES_PORT')}")
+
     def port(self, variable: str) -> int:
         """The port on loopback that a variable of the compose file names."""
         return self._ports[variable]
@@ -84,6 +91,10 @@ class Stack:
     def container(self, service: str) -> str:
         """The name of a service's container."""
         return f"{self.name}-{service}-1"
+
+    def logs(self, *services: str) -> str:
+        """The end of what some services log, or all."""
+        return self.compose("logs", "--no-color", "--tail", "30", *services)
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What the engine knows of a service's container."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPException
 from urllib.parse import urlsplit, urlunsplit
 
 import boto3
 import psycopg
 import pyarrow as pa
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, SSLError
+from deltalake import DeltaTable
 
 import deltalakedb
 from deltalakedb.actions import AddFile
@@ -20,8 +27,10 @@ from deltalakedb.events import Content, TableWork
 from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import Sender, messages
 from deltalakedb.settings import load_settings
+from tests.containers import canary
 from tests.containers.stack import Stack
-from tests.containers.test_stack import secrets_shown
+from tests.http import get
+from tests.services import duck
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -68,15 +77,25 @@ def sent(lake_id: str, root: str, table: str = "orders") -> tuple[str, list[Mess
 
 
 def test_a_producer_commits_and_reads_what_is_published(lake: deltalakedb.Lake, stack: Stack) -> None:
-    """Over TLS, as users with no more rights than they need, client, committer and mirror do their work; no secret is in
-    any log, metric, or in what the engine knows of a container."""
+    """Over TLS, as users with no more rights than they need, client, committer and mirror do their work, and none of them
+    has anything to complain about; readers that know nothing of the lake trust the same authority."""
     with lake.begin() as tx:
         tx.stage_table("orders", ROW)
         tx.stage_table("items", ROW)
-    lake.sync(timeout=60)
+    lake.sync(timeout=120)
+    table = lake.snapshot().table("orders")
+    storage = lake.settings.storage
+    with duck.connect("delta", "httpfs") as connection:
+        connection.execute(storage.duckdb())
+        rows = connection.execute(f"SELECT id FROM delta_scan('{table.location}')").fetchall()
 
-    assert lake.snapshot().table("orders").to_arrow()["id"].to_pylist() == [1]
-    secrets_shown(stack)
+    assert table.to_arrow()["id"].to_pylist() == [1]
+    assert storage.endpoint == f"https://127.0.0.1:{stack.port('S3_PORT')}"
+    assert DeltaTable(table.location, storage_options=storage.deltalake()).to_pyarrow_table()["id"].to_pylist() == [1]
+    assert rows == [(1,)]
+    logged = stack.compose("logs", "--no-color", "committer", "standby", "mirror").splitlines()
+    assert [line for line in logged if '"level": "info"' in line]
+    assert [line for line in logged if '"level": "error"' in line or '"level": "critical"' in line] == []
 
 
 def test_a_wrong_password_is_refused_by_kafka(open_log: Callable[..., EventLog]) -> None:
@@ -135,6 +154,16 @@ def test_postgres_wants_tls_and_a_role_that_may(stack: Stack, lake: deltalakedb.
     assert refused.value.sqlstate in ("42501", "25006"), "no right, or read-only"
 
 
+def test_s3_wants_tls(lake: deltalakedb.Lake, stack: Stack) -> None:
+    """In clear nobody is answered there, and who does not trust the stack's authority does not go on."""
+    client = boto3.client("s3", **lake.settings.storage.boto3() | {"verify": str(stack.secrets / "kafka.pem")})
+
+    with pytest.raises(SSLError):
+        client.list_objects_v2(Bucket="lake")
+    with pytest.raises((OSError, HTTPException)):
+        get(stack.port("S3_PORT"), "/")
+
+
 def test_a_producer_cannot_write_a_log(lake: deltalakedb.Lake, stack: Stack) -> None:
     """At S3 a producer writes data files; a `_delta_log` and the lake's own documents are the mirror's."""
     client = boto3.client("s3", **lake.settings.storage.boto3())
@@ -143,3 +172,47 @@ def test_a_producer_cannot_write_a_log(lake: deltalakedb.Lake, stack: Stack) -> 
     for key in ("tables/loose/_delta_log/00000000000000000000.json", "tables/_deltalakedb.json"):
         with pytest.raises(ClientError, match="AccessDenied"):
             client.put_object(Bucket="lake", Key=key, Body=b"x")
+
+
+def test_no_secret_is_shown_or_kept_anywhere(stack: Stack, lake: deltalakedb.Lake) -> None:
+    """Neither the engine, nor a process, log, metric or health of a container, nor SQL, the log or the tables' files have
+    any of them, though a transaction's own text is found where it belongs; nor have the errors of whoever has a wrong one.
+    """
+    passwords, public = canary.secrets(stack), b"a-note-that-everybody-may-see"
+    with lake.begin(user_metadata=public.decode()) as tx:
+        tx.stage_table("noted", ROW)
+    lake.sync(timeout=120)
+    settings = stack.settings()
+    wrong_password = {"sasl.password": "wr0ngc4n4ry"}
+    wrong = {
+        "store": {"DELTALAKEDB_STORE": settings["DELTALAKEDB_STORE"].replace("reader:", "reader:wr0ngc4n4ry")},
+        "log": {
+            "DELTALAKEDB_LOG_OPTIONS": json.dumps(json.loads(settings["DELTALAKEDB_LOG_OPTIONS"]) | wrong_password)
+        },
+        "s3": {"AWS_SECRET_ACCESS_KEY": "wr0ngc4n4ry"},
+        "authority": {"PGSSLROOTCERT": str(stack.secrets / "kafka.pem")},
+    }
+    with closing(canary.open_log(stack, "committer", settings)) as log:
+        found = canary.shown(stack) | canary.kept(stack, log)
+    found |= {f"client with a wrong {what}": appending(settings | other) for what, other in wrong.items()}
+
+    assert set(passwords) >= {"postgres-mirror", "s3-producer", "kafka-committer", "s3.pem", "ca.key"}
+    for place in ("log staged", "SQL dl_table_versions", "s3 tables/noted/_delta_log/00000000000000000000.json"):
+        assert public in found[place], place
+    assert [(where, name) for where in found for name in passwords if passwords[name] in found[where]] == [
+        canary.UNAVOIDABLE
+    ]
+    assert [where for where in found if b"wr0ngc4n4ry" in found[where]] == []
+
+
+def appending(environment: dict[str, str]) -> bytes:
+    """What a client's process says that must fail."""
+    code = """
+import deltalakedb, pyarrow
+with deltalakedb.connect() as lake, lake.begin(timeout=60) as tx:
+    tx.stage_table("refused", pyarrow.table({"id": [1]}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True)
+    assert done.returncode != 0
+    assert b"deltalakedb.errors.TxnLog" in done.stderr, done.stderr
+    return done.stdout + done.stderr

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from deltalakedb.errors import TxnLogObjectStoreError
 from deltalakedb.objectstore import NewObject, ObjectStore, Put, open_object_store
+from deltalakedb.storage_options import StorageOptions
 from tests.fix_s3 import S3Bucket
 from tests.s3_proxy import CUT_AFTER, CUT_BEFORE, Fault, S3Proxy
 from tests.services.process import port_of, reserve_port
+from tests.services.s3 import VersityGateway
+
+SECRETS = Path(__file__).parents[2] / "compose" / "secrets.sh"
 
 
 @pytest.fixture
@@ -60,6 +66,50 @@ def test_a_put_without_a_trustworthy_answer_is_unknown(
     assert (found is not None) == there
     assert [method for method, _, _ in sent] == ["PUT"] * there
     assert store.get("y") is None
+
+
+class TlsGateway(VersityGateway):
+    """The gateway behind a certificate of the stack's own authority, which it answers without reading a request to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        subprocess.run([SECRETS, self.folder / "secrets"], check=True)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Storage options, with whom to trust."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.address.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.address.secret_key,
+            "AWS_ENDPOINT_URL": self.address.endpoint.replace("http:", "https:"),
+            "AWS_CA_BUNDLE": str(self.folder / "secrets" / "ca.pem"),
+        }
+
+    def environment(self) -> dict[str, str]:
+        file = str(self.folder / "secrets" / "s3.pem")
+        return {**super().environment(), "VGW_CERT": file, "VGW_KEY": file}
+
+    def ready(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def test_over_tls_a_put_that_is_refused_is_told_or_unknown() -> None:
+    """Small objects are told to be there already. With a large one the server may hang up before it is sent, which looks as
+    if TLS had failed: it is not known then, while a certificate that nobody trusts is an error at once."""
+    with TlsGateway() as gateway:
+        boto3.client("s3", **StorageOptions.resolve(gateway.options).boto3()).create_bucket(Bucket="bucket")
+        store = open_object_store("s3://bucket/root", gateway.options)
+        store.probe()
+        small = [store.put_if_absent([NewObject("small", b"x" * 30_000)]) for _ in range(5)]
+        large = [store.put_if_absent([NewObject("large", b"x" * 5_000_000)]) for _ in range(5)]
+        stranger = gateway.options | {"AWS_CA_BUNDLE": str(gateway.folder / "secrets" / "kafka.pem")}
+        with pytest.raises(TxnLogObjectStoreError, match="certificate verify failed"):
+            open_object_store("s3://bucket/root", stranger).put_if_absent([NewObject("other", b"x")])
+
+    assert small == [[Put.CREATED]] + [[Put.EXISTS]] * 4
+    assert large[0] == [Put.CREATED]
+    assert {answer for answers in large[1:] for answer in answers} <= {Put.EXISTS, Put.UNKNOWN}
 
 
 def test_a_replacement_without_a_trustworthy_answer_is_unknown(store: ObjectStore, proxy: S3Proxy) -> None:

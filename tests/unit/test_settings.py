@@ -211,6 +211,17 @@ def test_one_set_of_options_for_every_library() -> None:
     }
 
 
+def test_who_is_trusted_is_told_to_every_library_that_can_be_told() -> None:
+    """deltalake and polars refuse nothing and heed nothing of the kind: they take it from SSL_CERT_FILE."""
+    options = StorageOptions.resolve({"endpoint_url": "https://s3:7070"}, {"AWS_CA_BUNDLE": "/run/secrets/ca's.pem"})
+
+    assert options.boto3()["verify"] == "/run/secrets/ca's.pem"
+    assert options.pyarrow()["tls_ca_file_path"] == "/run/secrets/ca's.pem"
+    assert options.duckdb().startswith("SET ca_cert_file = '/run/secrets/ca''s.pem'; CREATE OR REPLACE SECRET")
+    assert "USE_SSL true" in options.duckdb()
+    assert options.deltalake() == {"AWS_ENDPOINT_URL": "https://s3:7070", "AWS_REGION": "us-east-1"}
+
+
 def test_environment_completes_options() -> None:
     """What is not given comes from AWS_*, but never a token that belongs to another key."""
     environment = {

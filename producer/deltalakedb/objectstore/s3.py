@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import zlib
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +185,9 @@ class S3Store:
                 Bucket=self._bucket,
                 Key=self._prefix + path,
                 Body=data,
-                ChecksumAlgorithm="CRC32",
+                # Over TLS the library would have it follow the body, in pieces and after asking whether to go on: a round
+                # trip more, and gateways that refuse the condition meanwhile and hang up are not heard.
+                ChecksumCRC32=b64encode(zlib.crc32(data).to_bytes(4, "big")).decode(),
                 **condition,  # type: ignore[arg-type]
             ),
         )
@@ -203,9 +207,12 @@ class S3Store:
                 logger.info("no trustworthy answer to a put of %s: HTTP %s %s", path, status, _code(error))
                 return Put.UNKNOWN
             raise self._failed("put", path, error) from error
-        except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError) as error:
+        except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError) as error:
             raise self._failed("put", path, error) from error
-        except (HTTPClientError, ResponseParserError) as error:
+        except (HTTPClientError, SSLError, ResponseParserError) as error:
+            # Of TLS itself only a certificate that is refused says that nothing was sent; any other end may come later.
+            if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise self._failed("put", path, error) from error
             logger.info("no answer to a put of %s: %s", path, type(error).__name__)
             return Put.UNKNOWN
         except BotoCoreError as error:
