@@ -6,7 +6,7 @@ from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database
 from deltalakedb.eventlog import EventLog, Message, Stream
 from deltalakedb.events import StagedTransaction
-from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.model_lake import LAKE_ID, ROOT, START_MS
@@ -40,7 +40,7 @@ def commit_all(store: SqlCommitStore, log: EventLog, limit: int) -> None:
 
 
 def _message(event: StagedEvent) -> Message:
-    assert not isinstance(event, Undecodable | Isolated)
+    assert not isinstance(event, Undecodable | Isolated | Unread)
     if isinstance(event, StagedTransaction):
         return Message(encode_chunk(event.envelope, event.content_bytes))
     return Message(encode(event))

@@ -229,9 +229,8 @@ class ModelLake:
         for events in needs.chunked.values():
             for event in events:
                 add_content(needs, event.content)
-        for row in self.rows["dl_staged_chunks"]:
-            newest = max(row["time_ms"], state.incomplete.get(row["txn_id"], 0))
-            state.incomplete[row["txn_id"]] = newest
+        for row in sorted(self.rows["dl_staged_chunks"], key=lambda row: int(row["position"])):
+            state.incomplete.staged(row["txn_id"], row["time_ms"], row["client_id"], row["size"])
         txn_ids = set(needs.txn_ids)
         for row in self.rows["dl_app_transactions"]:
             if any(version <= row["app_version"] for version in needs.apps.get(row["app_id"], ())):

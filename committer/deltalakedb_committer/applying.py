@@ -15,7 +15,7 @@ from types import MappingProxyType
 from deltalakedb.codec import decode
 from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
 from deltalakedb.eventlog import Record
-from deltalakedb.events import Control, ImportedVersion, StagedTransaction
+from deltalakedb.events import Cancel, Control, ImportedVersion, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 
 from .completing import complete
@@ -25,7 +25,8 @@ from .deciding.decisions import Decision
 from .deciding.folded import decide_fold
 from .deciding.folding import Unit
 from .deciding.isolation import IsolatedEvent
-from .deciding.needs import Needs, StagedEvent, Undecodable, add_needs
+from .deciding.needs import Needs, StagedEvent, Undecodable, Unread, add_needs
+from .deciding.quotas import Admission, Claim, claim_of
 from .deciding.rules import Rules, rules
 from .deciding.state import State
 from .storing.rows import Batch, add_decision
@@ -43,13 +44,21 @@ _WRITTEN = Failpoint("committer.written")
 NONE_ISOLATED: Mapping[int, IsolatedEvent] = MappingProxyType({})
 
 
-def event_of(record: Record) -> StagedEvent:
-    """What a record of the staged stream says."""
+def event_of(record: Record, rules: Rules) -> StagedEvent:
+    """What a record of the staged stream says; one that is too large, or has too many chunks, is not asked."""
+    if len(record.value) > rules.max_event_bytes:
+        return Unread(record=record, claim=None)
+    claim = claim_of(record)
+    if claim is not None and claim.chunk_count > rules.max_chunks:
+        return Unread(record=record, claim=claim)
     _DECODING.reached(record)
     try:
         event = decode(record.value)
     except TxnLogDecodeError as error:
         return Undecodable.of(record, str(error), error.__cause__)
+    if claim is not None and not (isinstance(event, StagedTransaction) and Claim.of(event.envelope) == claim):
+        # Quotas go by the headers of what is not decoded.
+        return Undecodable.of(record, "its headers are those of another chunk")
     if isinstance(event, StagedTransaction | Control | ImportedVersion):
         return event
     return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
@@ -62,6 +71,8 @@ class Applier:
         self._store = store
         self._cursor = cursor
         self._state = _load_state(store, cursor)
+        self._admission = Admission()
+        self._seen_until = cursor.position
 
     @property
     def cursor(self) -> Cursor:
@@ -76,13 +87,37 @@ class Applier:
     @property
     def expires_ms(self) -> int | None:
         """The log time from which on a tick gives up an incomplete transaction; None: there is none."""
-        since = min(self._state.incomplete.values(), default=None)
+        since = self._state.incomplete.oldest_ms()
         return None if since is None else since + self._state.rules.expire_ms
 
     @property
     def lake_id(self) -> str:
         """The lake's id."""
         return self._state.lake.lake_id
+
+    def event_of(self, record: Record) -> StagedEvent:
+        """What the next record says; one that is over a quota, whatever comes of those before it, is not asked."""
+        state, claim = self._state, claim_of(record)
+        self._seen_until = record.next_position
+        if claim is not None and self._admission.refuses(claim, state.incomplete, state.rules):
+            if claim.txn_id in state.incomplete:
+                self._admission.saw((claim.txn_id,))
+            return Unread(record=record, claim=claim)
+        event = event_of(record, state.rules)
+        match event:
+            case StagedTransaction():
+                txn_id = event.envelope.txn_id
+                if event.envelope.chunk_count != 1 or txn_id in state.incomplete:
+                    self._admission.saw((txn_id,))
+            case Control(command=Cancel(txn_id=txn_id)):
+                self._admission.saw((txn_id,))
+            case Control(command=Tick()):
+                self._admission.saw(None)
+            case Undecodable() if claim is not None:
+                self._admission.saw((claim.txn_id,))
+            case _:
+                pass
+        return event
 
     def apply(
         self,
@@ -160,6 +195,8 @@ class Applier:
         self._store.write(self._cursor, batch, cursor)
         _WRITTEN.reached()
         self._cursor = cursor
+        if cursor.position >= self._seen_until:
+            self._admission.restart()
 
 
 def _load_state(store: SqlCommitStore, cursor: Cursor) -> State:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Container
 
 from deltalakedb.eventlog import Record
 
-from .applying import event_of
 from .attempting import Attempting
 from .deciding.isolation import DEATHS, Attempts, Begun, IsolatedEvent
 from .deciding.needs import Isolated, StagedEvent
@@ -75,15 +74,17 @@ class Isolating:
             self._until = -1
             self._rehearsal.close()
 
-    def event_of(self, record: Record, cursor: Cursor, rules: Rules) -> StagedEvent:
-        """What a record says, or that nobody is to look at it."""
+    def event_of(
+        self, record: Record, read: Callable[[Record], StagedEvent], cursor: Cursor, rules: Rules
+    ) -> StagedEvent:
+        """What a record says, as `read` tells, or that nobody is to look at it."""
         if len(record.value) in self._sizes:
             digest = hashlib.sha256(record.value).digest()
             for row in self._isolated.values():
                 if row.rejected and row.event_hash == digest and row.position != record.position:
                     return self._isolate(record, 0, f"it is the same as record {row.position}, which was isolated")
         if not self.is_careful:
-            return event_of(record)
+            return read(record)
         died = self._rehearsal.death_of(record, rules.number)
         if died is not None:
             deaths = 0 if self._noted is None else self._noted.begun
@@ -97,7 +98,7 @@ class Isolating:
         if rules.fold_window_ms:
             # Where folds end is part of history, and that this event was in none cannot be told from the log.
             self._record(record, times, "decided by itself, near the place of deaths", rejected=False)
-        return event_of(record)
+        return read(record)
 
     def close(self) -> None:
         """End the child process, if there is one. Idempotent."""

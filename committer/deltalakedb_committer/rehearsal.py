@@ -125,7 +125,7 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """Rehearse events as they come on standard input, until it ends."""
-    event_of(Record(0, 0, 0, b"", ()))  # what is loaded when it is used first is loaded now
+    event_of(Record(0, 0, 0, b"", ()), rules(1))  # what is loaded when it is used first is loaded now
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory()
     _answer()
@@ -141,7 +141,7 @@ def main() -> None:
 
 def _rehearse(asked: _Asked) -> None:
     record = Record(0, asked.position, asked.time_ms, asked.value, asked.headers)
-    event = event_of(record)
+    event = event_of(record, rules(asked.rule_set))
     if isinstance(event, Undecodable) and isinstance(event.cause, MemoryError):
         raise MemoryError
     try:

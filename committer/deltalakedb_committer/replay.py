@@ -18,7 +18,7 @@ from deltalakedb.database.schema import migrate
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Record, Stream
 
-from .applying import Applier, event_of
+from .applying import Applier
 from .batching import Batching
 from .deciding.folding import Unit
 from .deciding.isolation import IsolatedEvent
@@ -166,7 +166,7 @@ def _batches(log: EventLog, applier: Applier, end: int, isolated: Mapping[int, I
     """The records from where `applier` stands on and below `end`, in batches as a committer takes them."""
     position = applier.cursor.position
     reader = log.reader(Stream.STAGED, position)
-    batching = Batching(lambda record: _event(record, isolated))
+    batching = Batching(lambda record: _event(record, isolated, applier))
     batching.alone = isolated
     try:
         while position < end:
@@ -188,7 +188,7 @@ def _batches(log: EventLog, applier: Applier, end: int, isolated: Mapping[int, I
         reader.close()
 
 
-def _event(record: Record, isolated: Mapping[int, IsolatedEvent]) -> StagedEvent:
+def _event(record: Record, isolated: Mapping[int, IsolatedEvent], applier: Applier) -> StagedEvent:
     """What a record says; of one that is a committer's death nobody looks at more than its bytes.
 
     Raises `TxnLogHaltedError` (`LOG_DIVERGED`) if the record is another one than was isolated there.
@@ -200,4 +200,4 @@ def _event(record: Record, isolated: Mapping[int, IsolatedEvent]) -> StagedEvent
             f"record {record.position} of the staged stream is not the one that was isolated there: the log was changed, "
             "or it is another lake's. Restore it",
         )
-    return event_of(record) if row is None or not row.rejected else Isolated(record=record, isolated=row)
+    return applier.event_of(record) if row is None or not row.rejected else Isolated(record=record, isolated=row)

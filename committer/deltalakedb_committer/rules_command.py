@@ -25,6 +25,13 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     rule_set: int
     max_tables: int
     """Most tables in one transaction."""
+    max_open_per_client: int
+    """Most transactions of one client of which some chunks have come and others have not."""
+    max_staged_bytes_per_client: int
+    """Most bytes of those chunks."""
+    max_open: int
+    """Of all clients together, as is the next."""
+    max_staged_bytes: int
     fold_window_ms: int
     """Blind appends this close together in the log share one commit; 0: each has its own."""
 
@@ -37,6 +44,10 @@ def rules(
         typer.Option(help="Appends this many ms apart in the log share one version per table: 0, 20, 50 or 200."),
     ] = None,
     max_tables: Annotated[int | None, typer.Option(help="Most tables in one transaction: 10 or 100.")] = None,
+    max_open: Annotated[
+        int | None,
+        typer.Option(help="Most incomplete transactions of one client: 256, or 2500, with as much more bytes."),
+    ] = None,
     store: StoreOption = None,
     log: LogOption = None,
     config: ConfigOption = None,
@@ -48,15 +59,18 @@ def rules(
     """
     settings = settings_of(ctx, store=store, log=log, config=config)
     found = _in_force(settings)
-    wanted = _wanted(found, max_tables=max_tables, fold_window_ms=fold_window_ms)
+    wanted = _wanted(found, max_tables=max_tables, fold_window_ms=fold_window_ms, max_open=max_open)
     if wanted.number != found.number:
         _change(settings, wanted)
-    told = RuleSet(rule_set=wanted.number, max_tables=wanted.max_tables, fold_window_ms=wanted.fold_window_ms)
+    told = RuleSet(rule_set=wanted.number, **{name: getattr(wanted, name) for name in RuleSet.__struct_fields__[1:]})
     if output is Output.JSON:
         typer.echo(as_json(told))
         return
     typer.echo(f"rule set         {told.rule_set}")
     typer.echo(f"max tables       {told.max_tables}")
+    mib, all_mib = (size // 1024**2 for size in (told.max_staged_bytes_per_client, told.max_staged_bytes))
+    typer.echo(f"max incomplete   {told.max_open_per_client:,} transactions of {mib:,} MiB for each client")
+    typer.echo(f"                 {told.max_open:,} transactions of {all_mib:,} MiB for all of them")
     typer.echo(f"fold window      {told.fold_window_ms} ms" if told.fold_window_ms else "fold window      none")
 
 
@@ -69,19 +83,18 @@ def _in_force(settings: Settings) -> Rules:
         return known(store.cursor().rule_set)
 
 
-def _wanted(found: Rules, *, max_tables: int | None, fold_window_ms: int | None) -> Rules:
+def _wanted(found: Rules, *, max_tables: int | None, fold_window_ms: int | None, max_open: int | None) -> Rules:
     """The rule set that is as `found` but for what is given. Raises `TxnLogConfigError` if there is none."""
-    wanted = (
-        found.max_tables if max_tables is None else max_tables,
-        found.fold_window_ms if fold_window_ms is None else fold_window_ms,
-    )
+    given = {"max_tables": max_tables, "fold_window_ms": fold_window_ms, "max_open_per_client": max_open}
+    wanted = {name: getattr(found, name) if value is None else value for name, value in given.items()}
     for one in RULES.values():
-        if (one.max_tables, one.fold_window_ms) == wanted:
+        if all(getattr(one, name) == value for name, value in wanted.items()):
             return one
-    tables, windows = ({getattr(one, name) for one in RULES.values()} for name in ("max_tables", "fold_window_ms"))
+    choices = {name: ", ".join(map(str, sorted({getattr(one, name) for one in RULES.values()}))) for name in given}
     raise TxnLogConfigError(
-        f"no rule set has --max-tables {wanted[0]} and --fold-window-ms {wanted[1]}: tables can be "
-        f"{', '.join(map(str, sorted(tables)))}, the window {', '.join(map(str, sorted(windows)))}"
+        f"no rule set has --max-tables {wanted['max_tables']}, --fold-window-ms {wanted['fold_window_ms']} and --max-open "
+        f"{wanted['max_open_per_client']}: tables can be {choices['max_tables']}, the window "
+        f"{choices['fold_window_ms']}, incomplete transactions {choices['max_open_per_client']}"
     )
 
 

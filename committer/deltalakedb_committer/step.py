@@ -241,7 +241,7 @@ class Committer:
                 f"record {record.position} of the staged stream carries a time more than an hour ahead of this "
                 "machine's clock: set the clocks of the log's servers and of this machine right, then start again",
             )
-        return self._isolating.event_of(record, self.cursor, self._applier.rules)
+        return self._isolating.event_of(record, self._applier.event_of, self.cursor, self._applier.rules)
 
     def _pace(self, decision: Decision) -> None:
         """Times of commits rise by a millisecond at least, whatever the clock says: it must not be left behind."""

@@ -29,6 +29,7 @@ MARKER: Final = b"\xc3\x01"
 HEADER_TXN: Final = "dl-txn"
 HEADER_OUTCOME: Final = "dl-outcome"
 HEADER_CHUNK: Final = "dl-chunk"
+HEADER_CLIENT: Final = "dl-client"
 HEADER_COMMIT: Final = "dl-commit"
 HEADER_POSITION: Final = "dl-position"
 HEADER_ERROR: Final = "dl-error"
@@ -175,6 +176,12 @@ def headers(envelope: events.Envelope) -> Headers:
         (HEADER_OUTCOME, str(envelope.outcome_partition).encode()),
         (HEADER_CHUNK, f"{envelope.chunk_index}/{envelope.chunk_count}".encode()),
     )
+
+
+def transaction_headers(envelope: events.Envelope) -> Headers:
+    """Headers of a staged transaction; of one in several chunks they say whose quota it counts against."""
+    whose = ((HEADER_CLIENT, envelope.client_id.encode()),) if envelope.chunk_count != 1 else ()
+    return (*headers(envelope), *whose)
 
 
 def content_digest(chunks: list[bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .codec import encode_chunk, encode_content, headers
+from .codec import encode_chunk, encode_content, transaction_headers
 from .errors import TxnLogValidationError
 from .eventlog import Message
 from .events import Content, Envelope, ReadSet, TableWork
@@ -65,7 +65,7 @@ class Publication:
                 client_id=self._sender.client_id,
                 outcome_partition=self._sender.outcome_partition,
             )
-            yield Message(encode_chunk(envelope, chunk), headers(envelope))
+            yield Message(encode_chunk(envelope, chunk), transaction_headers(envelope))
 
 
 def publication(txn_id: str, content: Content, sender: Sender) -> Publication:

@@ -20,7 +20,7 @@ from deltalakedb.database import Database, open_database
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import SetRules, StagedTransaction
-from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.deciding.rules import Rules
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.committing.invariants import WATCH, check_everything
@@ -242,7 +242,7 @@ class ServedLake:
 
 
 def _message(event: StagedEvent) -> Message:
-    assert not isinstance(event, Undecodable | Isolated)
+    assert not isinstance(event, Undecodable | Isolated | Unread)
     if isinstance(event, StagedTransaction):
         return Message(encode_chunk(event.envelope, event.content_bytes), headers_of(event.envelope))
     return Message(encode(event))

@@ -16,7 +16,7 @@ from deltalakedb.events import AddColumn, Content, SetProperties, StagedTransact
 from deltalakedb_committer.applying import Applier, event_of
 from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding import rules as numbered
-from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable
+from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
 from deltalakedb_committer.storing.store import SqlCommitStore
@@ -68,7 +68,7 @@ def history(seed: int, count: int) -> list[StagedEvent]:
 
 
 def record(position: int, event: StagedEvent) -> Record:
-    assert not isinstance(event, Undecodable | Isolated)
+    assert not isinstance(event, Undecodable | Isolated | Unread)
     value = encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
     return Record(partition=0, position=position, time_ms=START_MS + position, value=value, headers=())
 
@@ -76,7 +76,10 @@ def record(position: int, event: StagedEvent) -> Record:
 def run(store: SqlCommitStore, events: Sequence[StagedEvent], chance: random.Random, *, restarts: bool) -> list[Placed]:
     """Apply events in batches of any size, by one committer after the other; what came from rows."""
     placed: list[Placed] = []
-    applier, batching = Applier(store, store.take_over("test")), Batching(event_of)
+    applier, batching = (
+        Applier(store, store.take_over("test")),
+        Batching(lambda record: event_of(record, numbered.rules(1))),
+    )
     position = 0
     while position < len(events):
         some = events[position : position + chance.randint(1, 6)]
@@ -85,7 +88,10 @@ def run(store: SqlCommitStore, events: Sequence[StagedEvent], chance: random.Ran
         while units := batching.take(chance.randint(1, 6), applier.rules):
             placed += applier.apply(units, published_position=0).placed
         if restarts and chance.random() < 0.2:
-            applier, batching = Applier(store, store.take_over("test")), Batching(event_of)
+            applier, batching = (
+                Applier(store, store.take_over("test")),
+                Batching(lambda record: event_of(record, numbered.rules(1))),
+            )
             position = applier.cursor.position
     if units := batching.rest():
         applier.apply(units, published_position=0)

@@ -441,7 +441,7 @@ def test_what_stays_incomplete_is_given_up_by_whoever_leads_then(
 
     assert isinstance(expired, Expired)
     assert isinstance(late, Answer)
-    assert load_state(store, store.cursor()).incomplete == {}
+    assert len(load_state(store, store.cursor()).incomplete) == 0
     rows = dump(database)
     assert rows["dl_staged_chunks"] == rows["dl_live_files"] == []
     assert len(rows["dl_transactions"]) == 2

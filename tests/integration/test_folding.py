@@ -64,7 +64,9 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
             lake.create_table(name, rows().schema)
         changed = verb(str(tmp_path / "lake"), "rules", "--fold-window-ms", "200", "--output", "json")
         assert changed.returncode == 0, changed.stderr
-        assert json.loads(changed.stdout) == {"rule_set": 7, "max_tables": 10, "fold_window_ms": 200}
+        told = json.loads(changed.stdout)
+        assert (told["rule_set"], told["max_tables"], told["fold_window_ms"]) == (7, 10, 200)
+        assert (told["max_open_per_client"], told["max_open"]) == (256, 10_000)
         yield lake
 
 

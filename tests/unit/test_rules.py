@@ -13,16 +13,26 @@ from tests.works import append, relaxed
 
 
 def test_rule_sets_have_numbers() -> None:
-    """They say how many tables a transaction may have and how wide folds are, and are the first one in all else."""
+    """They say how many tables a transaction may have, how wide folds are and what a client may have staged, and are the
+    first one in all else."""
     first = rules(1)
-    found = {number: (one.max_tables, one.fold_window_ms) for number, one in RULES.items()}
+    found = {number: (one.max_open_per_client, one.fold_window_ms, one.max_tables) for number, one in RULES.items()}
 
-    windows = (0, 20, 50, 200)
-    assert list(found.values()) == [(tables, window) for window in windows for tables in (10, 100)]
-    assert list(found) == [one.number for one in RULES.values()] == list(range(1, 9))
+    assert list(found.values()) == [
+        (transactions, window, tables)
+        for transactions in (256, 2_500)
+        for window in (0, 20, 50, 200)
+        for tables in (10, 100)
+    ]
+    assert list(found) == [one.number for one in RULES.values()] == list(range(1, 17))
+    assert {(one.max_open_per_client, one.max_staged_bytes_per_client // 1024**2) for one in RULES.values()} == {
+        (256, 8 * 1024),
+        (2_500, 80_000),
+    }
     for other in RULES.values():
         differ = {name for name in first.__dataclass_fields__ if getattr(first, name) != getattr(other, name)}
-        assert differ <= {"number", "max_tables", "fold_window_ms"}
+        quotas = {"max_open_per_client", "max_staged_bytes_per_client"}
+        assert differ <= {"number", "max_tables", "fold_window_ms", *quotas}
 
 
 def test_an_unknown_rule_set_halts() -> None:

@@ -56,7 +56,7 @@ def advance(state: State, decision: Decision) -> None:
             for rejection in decision.rejections:
                 advance(state, rejection)
         case Staged():
-            state.incomplete[decision.txn_id] = decision.event_time_ms
+            state.incomplete.staged(decision.txn_id, decision.event_time_ms, decision.client_id, decision.chunk.size)
             state.chunks.setdefault(decision.txn_id, {})[decision.chunk.index] = decision.chunk
         case Answer() | Nothing():
             pass
@@ -67,7 +67,7 @@ def _note(state: State, txn_id: str, digest: bytes | None, outcome: Outcome, app
     for app in apps:
         state.apps.setdefault(app.app_id, {})[app.version] = txn_id
     state.chunks.pop(txn_id, None)
-    state.incomplete.pop(txn_id, None)
+    state.incomplete.ended(txn_id)
 
 
 def _advance_table(state: State, commit: Commit, change: TableChange) -> None:

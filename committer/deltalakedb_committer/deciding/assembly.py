@@ -12,6 +12,7 @@ from deltalakedb.errors import Reason
 from deltalakedb.events import Content, ReadSet, StagedTransaction, TableWork
 from deltalakedb.ids import digest
 
+from .quotas import too_many_chunks
 from .refusal import Refused
 from .rules import Rules
 from .staged_files import encoded_head
@@ -27,10 +28,7 @@ def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules:
     """
     envelope = event.envelope
     if not 1 <= envelope.chunk_count <= rules.max_chunks:
-        raise Refused(
-            Reason.LIMIT_EXCEEDED,
-            f"the transaction comes in {envelope.chunk_count} chunks; from 1 to {rules.max_chunks} are allowed",
-        )
+        raise too_many_chunks(envelope.chunk_count, rules)
     if not 0 <= envelope.chunk_index < envelope.chunk_count:
         raise Refused(
             Reason.CONTENT_MISMATCH,

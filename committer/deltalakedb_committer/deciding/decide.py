@@ -51,7 +51,8 @@ from .decisions import (
 from .files import Files
 from .imports import decide_chunk
 from .lake_actions import decide_action
-from .needs import Isolated, StagedEvent, Undecodable
+from .needs import Isolated, StagedEvent, Undecodable, Unread
+from .quotas import Claim, claim_of, over_quota
 from .refusal import Refused, shown
 from .rules import rules
 from .staged_files import StagedWork, stage
@@ -70,7 +71,13 @@ def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> 
             return _decide_control(state, event, position, time_ms)
         case ImportedVersion():
             return _decide_import(state, event, position, time_ms)
-        case Undecodable():
+        case Unread():
+            return _unread(state, event, position, time_ms)
+        case Undecodable(record=record):
+            # The same decision as if nobody had tried to decode it.
+            claimed = claim_of(record)
+            if claimed is not None and (over := over_quota(claimed, state.incomplete, state.rules)) is not None:
+                return _over_quota(state, claimed, over, position, time_ms)
             return _set_aside(
                 state,
                 event,
@@ -100,8 +107,38 @@ def isolated(state: State, record: Record, error: str) -> Rejection:
     )
 
 
+def _unread(state: State, event: Unread, position: int, time_ms: int) -> Decision:
+    record, claim = event.record, event.claim
+    if claim is None:
+        return _set_aside(
+            state,
+            Undecodable.of(record, "too large"),
+            time_ms,
+            Reason.LIMIT_EXCEEDED,
+            f"the record has {len(record.value)} bytes; {state.rules.max_event_bytes} are allowed (max_event_bytes): do the "
+            "same in smaller transactions, or in more chunks",
+        )
+    refused = over_quota(claim, state.incomplete, state.rules)
+    if refused is None:
+        raise TypeError(f"record {position} is within its quota and was not decoded")
+    return _over_quota(state, claim, refused, position, time_ms)
+
+
+def _over_quota(state: State, claim: Claim, refused: Refused, position: int, time_ms: int) -> Decision:
+    """One chunk too many is the end of its transaction, under its own id: other chunks of it may come, and must not
+    complete what its client was told is rejected."""
+    asker = asked_by(state, claim.txn_id, claim.client_id, claim.outcome_partition, position, time_ms)
+    first = state.decided.get(claim.txn_id)
+    return rejection(asker, refused, None, chunked=True) if first is None else answer(asker, first, None)
+
+
 def _decide_transaction(state: State, event: StagedTransaction, position: int, time_ms: int) -> Decision:
     envelope = event.envelope
+    if envelope.chunk_count != 1:
+        claim = Claim.of(envelope)
+        over = over_quota(claim, state.incomplete, state.rules)
+        if over is not None:
+            return _over_quota(state, claim, over, position, time_ms)
     asker = asked_by(state, envelope.txn_id, envelope.client_id, envelope.outcome_partition, position, time_ms)
     first = state.decided.get(envelope.txn_id)
     if first is not None:
@@ -128,7 +165,14 @@ def _staged(state: State, event: StagedTransaction, chunk: StagedChunk, position
         checked = checked_so_far(event.content, state.chunks.get(txn_id, {}), txn_id, state)
         parts, works = stage(event.content, checked, state.rules)
         chunk = replace(chunk, parts=parts)
-    return Staged(position=position, txn_id=txn_id, event_time_ms=time_ms, chunk=chunk, works=works)
+    return Staged(
+        position=position,
+        txn_id=txn_id,
+        client_id=event.envelope.client_id,
+        event_time_ms=time_ms,
+        chunk=chunk,
+        works=works,
+    )
 
 
 def _decide_content(
@@ -221,7 +265,7 @@ def _decide_control(state: State, event: Control, position: int, time_ms: int) -
 def _tick(state: State, position: int, time_ms: int) -> Expired | Nothing:
     """By the log's time, and at ticks only: what comes late but before one is decided as if it had come in time."""
     limits = state.rules
-    due = sorted(txn_id for txn_id, since in state.incomplete.items() if since + limits.expire_ms <= time_ms)
+    due = sorted(state.incomplete.waiting_since(time_ms - limits.expire_ms))
     if not due:
         return Nothing(position)
     hours = limits.expire_ms / 3_600_000

@@ -275,6 +275,7 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
 
     position: int
     txn_id: str
+    client_id: str
     event_time_ms: int
     chunk: StagedChunk
     works: tuple[StagedWork, ...] = ()

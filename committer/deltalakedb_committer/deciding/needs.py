@@ -22,6 +22,7 @@ from deltalakedb.paths import canonical_path, is_plain
 
 from .isolation import IsolatedEvent
 from .parts import TableKey
+from .quotas import Claim, claim_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,16 @@ class Isolated:
     isolated: IsolatedEvent
 
 
-StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable | Isolated
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A record that is refused without being decoded: it is too large, or over a quota by what its headers claim."""
+
+    record: Record
+    claim: Claim | None
+    """None: it is too large."""
+
+
+StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable | Isolated | Unread
 """What the staged stream brings."""
 
 
@@ -107,7 +117,14 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
                 needs.txn_ids.add(command.txn_id)
             elif isinstance(command, LakeAction) and command.table is not None:
                 needs.tables.setdefault((None, command.table), TableNeeds())
-        case Undecodable() | Isolated():
+        case Undecodable(record=record):
+            claim = claim_of(record)
+            if claim is not None:
+                needs.txn_ids.add(claim.txn_id)
+        case Unread(claim=claim):
+            if claim is not None:
+                needs.txn_ids.add(claim.txn_id)
+        case Isolated():
             pass
 
 

@@ -7,8 +7,10 @@ over with a control event, at its place in the log.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from deltalakedb.errors import TxnLogHaltedError
+from deltalakedb.eventlog.port import MAX_RECORD_BYTES
 from deltalakedb.features import FENCE_FEATURE
 
 
@@ -18,6 +20,8 @@ class Rules:
 
     number: int
 
+    max_event_bytes: int = MAX_RECORD_BYTES
+    """Of a record, whatever it is."""
     max_tables: int = 10
     max_actions: int = 1_000_000
     max_chunks: int = 4_096
@@ -50,6 +54,13 @@ class Rules:
     max_name_bytes: int = 255
     """Of short names: application ids, client ids, engine, operation."""
 
+    max_open_per_client: int = 256
+    """Transactions of which some chunks are staged and others missing: twice as many as a client has under way."""
+    max_open: int = 10_000
+    """Of all clients together."""
+    max_staged_bytes_per_client: int = 8 * 1024**3
+    """Of the chunks of such transactions."""
+    max_staged_bytes: int = 64 * 1024**3
     expire_ms: int = 3_600_000
     """How long after its newest chunk an incomplete transaction is given up."""
     max_expired: int = 1_000
@@ -94,18 +105,19 @@ class Rules:
     a constraint, an invariant, a default, a generated or an identity column, it is read-only all the same."""
 
 
+WINDOWS_MS = (0, 20, 50, 200)
+TABLES = (10, 100)
+OPEN_PER_CLIENT = (256, 2_500)
+
 RULES = {
-    found.number: found
-    for found in (
-        Rules(number=1),
-        Rules(number=2, max_tables=100),
-        Rules(number=3, fold_window_ms=20),
-        Rules(number=4, fold_window_ms=20, max_tables=100),
-        Rules(number=5, fold_window_ms=50),
-        Rules(number=6, fold_window_ms=50, max_tables=100),
-        Rules(number=7, fold_window_ms=200),
-        Rules(number=8, fold_window_ms=200, max_tables=100),
+    number: Rules(
+        number=number,
+        fold_window_ms=window,
+        max_tables=tables,
+        max_open_per_client=transactions,
+        max_staged_bytes_per_client=transactions * 32 * 1024**2,
     )
+    for number, (transactions, window, tables) in enumerate(product(OPEN_PER_CLIENT, WINDOWS_MS, TABLES), 1)
 }
 """Every rule set of this release, by number."""
 

@@ -22,6 +22,7 @@ from deltalakedb.events import Outcome
 
 from .facts import TableFacts
 from .parts import ChunkPart, StagedFacts
+from .quotas import IncompleteTransactions
 from .read_predicates import PartitionValues
 from .rules import Rules
 
@@ -262,8 +263,8 @@ class State:
     """Staged chunks of the incomplete transactions that the batch names, by index."""
     staged: dict[str, StagedFacts] = field(default_factory=dict)
     """Big transactions that are complete, as far as files go."""
-    incomplete: dict[str, int] = field(default_factory=dict)
-    """Every transaction of which some chunks are staged and others missing, and the append time of its newest one."""
+    incomplete: IncompleteTransactions = field(default_factory=IncompleteTransactions)
+    """Every transaction of which some chunks are staged and others missing."""
     touched: set[int] = field(default_factory=set)
     """table_no of the tables that `forget()` has to go through."""
 

@@ -44,6 +44,15 @@ _FILE = (
     *("default_row_commit_version", "tags"),
 )
 
+# Whose a transaction is, its first chunk says.
+_INCOMPLETE = """
+    SELECT k.txn_id, k.newest_ms, c.client_id, k.size FROM (
+        SELECT s.txn_id, max(s.time_ms) AS newest_ms, min(s.position) AS first, sum(s.size) AS size
+        FROM dl_staged_chunks s GROUP BY s.txn_id
+    ) k JOIN dl_staged_chunks c ON c.txn_id = k.txn_id AND c.position = k.first
+    ORDER BY k.newest_ms
+"""
+
 # The domains of each table by index probes alone: row tracking writes one into every version.
 _DOMAINS = f"""
     WITH RECURSIVE keys (table_no, name) AS (
@@ -63,7 +72,8 @@ _DOMAINS = f"""
 
 def load_directory(database: Database, state: State) -> None:
     """Enter every table into `state`, without heads, every mirror target and every transaction that is not complete."""
-    state.incomplete.update(database.query("SELECT c.txn_id, max(c.time_ms) FROM dl_staged_chunks c GROUP BY c.txn_id"))
+    for txn_id, newest_ms, client_id, size in database.query(_INCOMPLETE):
+        state.incomplete.staged(txn_id, newest_ms, client_id, int(size))
     for row in database.query(f"SELECT {columns(Target._fields, 't')} FROM dl_mirror_targets t"):
         state.targets[row[0]] = Target(*row)
     for row in database.query(f"SELECT {columns(_TABLE, 't')} FROM dl_tables t ORDER BY t.table_no"):

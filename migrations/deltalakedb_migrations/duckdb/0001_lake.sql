@@ -327,7 +327,8 @@ CREATE TABLE dl_staged_chunks (
     content             BLOB NOT NULL,
     size                INTEGER NOT NULL,           -- bytes of content
     head                BLOB,                       -- of a big transaction: content without adds and removes
-    parts               TEXT                        -- of a big transaction: JSON, what was found out about those
+    parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
+    client_id           TEXT NOT NULL               -- who sent it
 );
 
 -- Adds and removes of big transactions that are not complete yet, as their rows will be.

@@ -323,6 +323,7 @@ CREATE TABLE dl_staged_chunks (
     size                INTEGER NOT NULL,           -- bytes of content
     head                BYTEA,                      -- of a big transaction: content without adds and removes
     parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
+    client_id           TEXT NOT NULL,              -- who sent it
     PRIMARY KEY (txn_id, chunk_index)
 );
 

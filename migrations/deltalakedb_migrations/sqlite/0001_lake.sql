@@ -338,6 +338,7 @@ CREATE TABLE dl_staged_chunks (
     size                INTEGER NOT NULL,           -- bytes of content
     head                BLOB,                       -- of a big transaction: content without adds and removes
     parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
+    client_id           TEXT NOT NULL,              -- who sent it
     PRIMARY KEY (txn_id, chunk_index)
 );
 
