@@ -297,7 +297,7 @@ class TestTransactions:
 
         (row,) = batch.inserts["dl_staged_chunks"]
         assert row[:4] == (txn(5), 0, 2, events[0].envelope.digest)
-        assert row[5:] == (1, START_MS + 1, events[0].content_bytes, len(events[0].content_bytes), None, None)
+        assert row[5:] == (1, START_MS + 1, events[0].content_bytes, len(events[0].content_bytes), None, None, "client")
         assert batch.outbox == []
         assert done.finished_chunks == [txn(5)]
 
