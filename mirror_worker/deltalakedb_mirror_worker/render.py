@@ -17,6 +17,35 @@ from deltalakedb.errors import TxnLogMirrorError
 
 _encode = msgspec.json.Encoder().encode
 
+
+class _CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+    """`commitInfo` of a version that was decided here; what is None is left out."""
+
+    in_commit_timestamp: int
+    timestamp: int
+    operation: str | None = None
+    operation_parameters: msgspec.Raw = msgspec.Raw()
+    read_version: int | None = None
+    isolation_level: str | None = None
+    is_blind_append: bool | None = None
+    operation_metrics: msgspec.Raw | None = None
+    engine_info: str | None = None
+    txn_id: str | None = None
+    user_metadata: str | None = None
+    tags: msgspec.Raw | None = None
+
+
+class _Add(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+    """`add` as most are."""
+
+    path: str
+    partition_values: dict[str, str | None]
+    size: int
+    modification_time: int
+    data_change: bool
+    stats: str | None = None
+
+
 Renderer = Callable[[VersionActions, Iterable[RemoveFile], Iterable[AddFile]], Iterator[bytes]]
 """From a version, its removes and its adds to its lines, each with its line end."""
 
@@ -57,32 +86,37 @@ def _version_1(version: VersionActions, removes: Iterable[RemoveFile], adds: Ite
     for remove in removes:
         yield _line("remove", as_json("remove", remove))
     for add in adds:
-        yield _line("add", as_json("add", add))
+        if add.deletion_vector is None and add.rest is None:
+            body = _Add(add.path, add.partition_values, add.size, add.modification_time, add.data_change, add.stats)
+            yield _line("add", body)
+        else:
+            yield _line("add", as_json("add", add))
     for cdc in version.cdc:
         yield _line("cdc", as_json("cdc", cdc))
     for other in version.others:
         yield _line(other.kind, msgspec.Raw(other.json))
 
 
-def _commit_info(row: VersionRow) -> dict[str, Any]:
-    info: dict[str, Any] = {
-        "inCommitTimestamp": row.time_ms,
-        "timestamp": row.time_ms,
-        "operation": row.operation,
-        "operationParameters": _object(row.operation_parameters) or {},
-        "readVersion": row.read_version,
-        "isolationLevel": row.isolation_level,
-        "isBlindAppend": row.is_blind_append,
-        "operationMetrics": _object(row.operation_metrics),
-        "engineInfo": row.engine_info,
-        "txnId": row.txn_id,
-        "userMetadata": row.user_metadata,
-        "tags": _object(row.tags),
-    }
-    info = {name: value for name, value in info.items() if value is not None}
-    if row.commit_info:
-        info.update(msgspec.json.decode(row.commit_info, type=dict[str, msgspec.Raw]))
-    return info
+def _commit_info(row: VersionRow) -> Any:
+    info = _CommitInfo(
+        row.time_ms,
+        row.time_ms,
+        row.operation,
+        msgspec.Raw(row.operation_parameters or "{}"),
+        row.read_version,
+        row.isolation_level,
+        row.is_blind_append,
+        _object(row.operation_metrics),
+        row.engine_info,
+        row.txn_id,
+        row.user_metadata,
+        _object(row.tags),
+    )
+    if not row.commit_info:
+        return info
+    named = zip(_CommitInfo.__struct_encode_fields__, msgspec.structs.astuple(info), strict=True)
+    known = {name: value for name, value in named if value is not None}
+    return known | msgspec.json.decode(row.commit_info, type=dict[str, msgspec.Raw])
 
 
 def _found_commit_info(row: VersionRow) -> dict[str, Any] | None:

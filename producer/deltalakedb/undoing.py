@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -164,7 +164,7 @@ def _past(catalog: Catalog, txn_id: str, table_id: str, number: int) -> Past:
     ended = catalog.ended(now.table_no, number)
     own = files_of(txn_id, version.row.tags)
     if own is not None:  # others share the commit, and what they did stays
-        version = replace(version, adds=version.adds[own])
+        version = msgspec.structs.replace(version, adds=version.adds[own])
         paths = {add.path for add in version.adds}
         ended = [add for add in ended if add.path in paths]
     return Past(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -148,8 +147,7 @@ def test_renderer_1_gives_its_bytes_for_ever() -> None:
 
 def test_a_version_without_anything_optional_is_one_line() -> None:
     """operationParameters is there even when it is empty, nothing else is."""
-    bare = replace(
-        ROW,
+    bare = ROW._replace(
         operation_parameters="{}",
         operation_metrics="{}",
         read_version=None,
@@ -167,7 +165,7 @@ def test_a_version_without_anything_optional_is_one_line() -> None:
 def test_an_unknown_renderer_is_refused() -> None:
     """A version of a newer release is not guessed at."""
     with pytest.raises(TxnLogMirrorError, match="renderer 99"):
-        render(VersionActions(row=replace(ROW, render_version=99)))
+        render(VersionActions(row=ROW._replace(render_version=99)))
 
 
 def test_every_line_is_one_json_object_with_one_key() -> None:
@@ -185,8 +183,8 @@ def test_a_version_of_others_keeps_its_commit_info() -> None:
     bare: dict[str, Any] = dict.fromkeys(("txn_id", "operation", "read_version", "isolation_level", "is_blind_append"))
     bare |= dict.fromkeys(("user_metadata", "engine_info", "tags", "operation_metrics"))
     told = {"origin": "IMPORTED", "operation_parameters": "{}", "commit_info": '{"timestamp":1.5,"txnId":null}', **bare}
-    theirs = render(replace(EVERYTHING, row=replace(ROW, **told)))
-    silent = render(replace(EVERYTHING, row=replace(ROW, **(told | {"commit_info": None}))))
+    theirs = render(msgspec.structs.replace(EVERYTHING, row=ROW._replace(**told)))
+    silent = render(msgspec.structs.replace(EVERYTHING, row=ROW._replace(**(told | {"commit_info": None}))))
     _, rest = render(EVERYTHING).split(b"\n", 1)
 
     assert theirs == b'{"commitInfo":{"timestamp":1.5,"txnId":null,"operationParameters":{}}}\n' + rest

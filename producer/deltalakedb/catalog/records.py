@@ -39,7 +39,7 @@ REMOVE: Final = (
     *("stats", "tags", "base_row_id", "default_row_commit_version", "extra"),
 )
 CDC: Final = ("path", "partition_values", "size", "tags", "extra")
-VERSION: Final = tuple(VersionRow.__dataclass_fields__)
+VERSION: Final = VersionRow._fields
 
 _ADD_REST: Final = ("tags", "baseRowId", "defaultRowCommitVersion", "clusteringProvider")
 _REMOVE_REST: Final = ("stats", "tags", "baseRowId", "defaultRowCommitVersion")
@@ -155,6 +155,8 @@ def _vector(row: Sequence[Any]) -> DeletionVector | None:
 
 def _rest(names: Sequence[str], values: Sequence[str | int | None], extra: str | None) -> str | None:
     """The further fields of an action as one JSON object: those with columns first, then the others as they came."""
+    if extra is None and values.count(None) == len(values):
+        return None
     fields = [f'"{name}":{value}' for name, value in zip(names, values, strict=True) if value is not None]
     if extra is not None:
         fields.append(extra[1:-1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from deltalakedb.actions import (
     AddFile,
     CdcFile,
@@ -72,9 +74,9 @@ class TableInfo:
     live_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRow:
-    """One version of one table without its actions. The texts are JSON objects as the protocol has them, verbatim."""
+class VersionRow(NamedTuple):
+    """One version of one table without its actions: a row of SQL as it is, since there is one for everything that is
+    mirrored. The texts are JSON objects as the protocol has them, verbatim."""
 
     table_no: int
     version: int
@@ -110,8 +112,7 @@ class VersionRow:
     """Modification time of the log file that was imported."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionActions:
+class VersionActions(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one table with every action, in the order in which they were staged."""
 
     row: VersionRow

@@ -66,21 +66,23 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
         for row in answer:
             found[row[0], row[1]].setdefault(kind, []).append(source.make(row[2:]))
     adds = _read_adds(database, adding, live)
-    return [
-        VersionActions(
-            row=row,
-            protocol=next(iter(of.get("protocol", ())), None),
-            metadata=next(iter(of.get("metadata", ())), None),
-            txns=tuple(of.get("txns", ())),
-            domains=tuple(of.get("domains", ())),
-            removes=tuple(of.get("removes", ())),
-            adds=tuple(adds.get(key, ())),
-            cdc=tuple(of.get("cdc", ())),
-            others=tuple(of.get("others", ())),
-        )
-        for row, key in zip(rows, keys, strict=True)
-        for of in [found.get(key, {})]
-    ]
+    return [_version(row, tuple(adds.get(key, ())), found.get(key)) for row, key in zip(rows, keys, strict=True)]
+
+
+def _version(row: VersionRow, adds: tuple[AddFile, ...], of: Mapping[str, Sequence[Any]] | None) -> VersionActions:
+    if of is None:
+        return VersionActions(row=row, adds=adds)
+    return VersionActions(
+        row=row,
+        protocol=next(iter(of.get("protocol", ())), None),
+        metadata=next(iter(of.get("metadata", ())), None),
+        txns=tuple(of.get("txns", ())),
+        domains=tuple(of.get("domains", ())),
+        removes=tuple(of.get("removes", ())),
+        adds=adds,
+        cdc=tuple(of.get("cdc", ())),
+        others=tuple(of.get("others", ())),
+    )
 
 
 def read_rows(database: Database, ranges: Sequence[Range]) -> list[VersionRow]:
@@ -102,7 +104,7 @@ def query_ranges(database: Database, branch: str, ranges: Sequence[Range]) -> It
 
 def version_row(row: Sequence[Any]) -> VersionRow:
     """From the columns `records.VERSION`."""
-    return VersionRow(**dict(zip(records.VERSION, row, strict=True)))
+    return VersionRow._make(row)
 
 
 def stream_adds(database: Database, table_no: int, version: int) -> Iterator[AddFile]:
@@ -161,7 +163,10 @@ def _read_adds(database: Database, wanted: Mapping[_Key, int], live: Sequence[Ro
     missing = {key: count for key, count in wanted.items() if len(found[key]) < count}
     if missing:
         take(database.query(*_adds_in("dl_past_files", missing)))
-    return {key: [add for _, add in sorted(adds, key=lambda numbered: numbered[0])] for key, adds in found.items()}
+    return {
+        key: [add for _, add in (adds if len(adds) == 1 else sorted(adds, key=lambda numbered: numbered[0]))]
+        for key, adds in found.items()
+    }
 
 
 def _other(row: Row) -> OtherAction:
