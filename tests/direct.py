@@ -16,8 +16,9 @@ from deltalakedb_committer.deciding.decisions import Commit, Decision
 from deltalakedb_committer.deciding.needs import Needs, StagedEvent, add_needs
 from deltalakedb_committer.deciding.rules import rules
 from deltalakedb_committer.deciding.state import State
-from deltalakedb_committer.storing.rows import Batch, add_decision
+from deltalakedb_committer.storing.rows import Batch, add_decision, seal
 from deltalakedb_committer.storing.store import Cursor, SqlCommitStore
+from tests.model_lake import told_by
 
 LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
 ROOT = "file:///lake/tables"
@@ -53,6 +54,7 @@ class DirectCommitter:
             advance(self.state, decision)
             add_decision(batch, decision)
             decisions.append(decision)
+        seal(batch)
         cursor = replace(
             self.cursor,
             position=self.cursor.position + len(events),
@@ -179,12 +181,16 @@ def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             for name in (
                 *("tables", "table_heads", "commits", "transactions", "app_transactions", "table_versions"),
                 *("partitions", "past_files", "remove_files", "cdc_files", "metadata_updates", "protocol_updates"),
-                *("txn_actions", "domain_metadata", "other_actions", "staged_chunks", "outbox", "imports"),
+                *("txn_actions", "domain_metadata", "other_actions", "staged_chunks", "imports"),
                 "mirror_targets",
             )
         ),
     }
+    told = told_by(database.query("SELECT stream, payload FROM dl_outbox"))
     return {
-        table: sorted(database.query(f"SELECT {columns or '*'} FROM {table}"), key=repr)
-        for table, columns in tables.items()
+        "dl_outbox": sorted([(one,) for one in told], key=repr),
+        **{
+            table: sorted(database.query(f"SELECT {columns or '*'} FROM {table}"), key=repr)
+            for table, columns in tables.items()
+        },
     }

@@ -34,6 +34,7 @@ from deltalakedb.events import (
     TableWork,
     Term,
     Tick,
+    Told,
     WidenColumn,
     WrittenAgainst,
 )
@@ -148,7 +149,50 @@ def _control(command: Cancel | Tick | SetRules | LakeAction) -> Control:
     return Control(control_id=TXN, lake_id=LAKE, client_id="operator", outcome_partition=6, command=command)
 
 
-SAMPLES: dict[str, Event] = {
+_COMMIT = Commit(
+    lake_id=LAKE,
+    commit_seq=300,
+    position=4_711,
+    time_ms=1_700_000_000_000,
+    txn_ids=(TXN,),
+    tables=(
+        CommittedTable(
+            table_id=TXN,
+            name="sales.orders",
+            old_version=-1,
+            new_version=0,
+            added_files=1,
+            added_bytes=2**40,
+            removed_files=2,
+            removed_bytes=3,
+        ),
+    ),
+)
+_COMMITTED = Outcome(
+    lake_id=LAKE,
+    txn_id=TXN,
+    client_id="client-1",
+    position=4_711,
+    committed=Committed(
+        commit_seq=300,
+        time_ms=1_700_000_000_000,
+        already_committed=True,
+        tables=(TableVersion(name="sales.orders", table_id=TXN, version=128),),
+    ),
+    lag_events=3,
+    lag_ms=4,
+)
+_REJECTED = Outcome(
+    lake_id=LAKE,
+    txn_id=TXN,
+    client_id="client-1",
+    position=4_711,
+    rejected=Rejected(
+        reason="CONCURRENT_APPEND", message="read again", table="orders", versions=(7, 9), other_txn=LAKE
+    ),
+)
+
+SAMPLES: dict[str, Event | Told] = {
     "staged_transaction.v2": StagedTransaction(
         envelope=_ENVELOPE, content=_CONTENT, content_bytes=encode_content(_CONTENT)
     ),
@@ -161,47 +205,13 @@ SAMPLES: dict[str, Event] = {
     "control.v1.lake_action": _control(
         LakeAction(action="target-add", table="orders", target="copy", parameters={"root": "s3://other"})
     ),
-    "commit.v1": Commit(
-        lake_id=LAKE,
-        commit_seq=300,
-        position=4_711,
-        time_ms=1_700_000_000_000,
-        txn_ids=(TXN,),
-        tables=(
-            CommittedTable(
-                table_id=TXN,
-                name="sales.orders",
-                old_version=-1,
-                new_version=0,
-                added_files=1,
-                added_bytes=2**40,
-                removed_files=2,
-                removed_bytes=3,
-            ),
-        ),
-    ),
-    "outcome.v1.committed": Outcome(
-        lake_id=LAKE,
-        txn_id=TXN,
-        client_id="client-1",
-        position=4_711,
-        committed=Committed(
-            commit_seq=300,
-            time_ms=1_700_000_000_000,
-            already_committed=True,
-            tables=(TableVersion(name="sales.orders", table_id=TXN, version=128),),
-        ),
-        lag_events=3,
-        lag_ms=4,
-    ),
-    "outcome.v1.rejected": Outcome(
-        lake_id=LAKE,
-        txn_id=TXN,
-        client_id="client-1",
-        position=4_711,
-        rejected=Rejected(
-            reason="CONCURRENT_APPEND", message="read again", table="orders", versions=(7, 9), other_txn=LAKE
-        ),
-    ),
+    "commit.v2": (_COMMIT, _COMMIT),
+    "outcome.v2": (_COMMITTED, _REJECTED),
 }
 """By schema, and by branch where a schema has several."""
+EARLIER: dict[str, Told] = {
+    "commit.v1": (_COMMIT,),
+    "outcome.v1.committed": (_COMMITTED,),
+    "outcome.v1.rejected": (_REJECTED,),
+}
+"""The same of schemas that this release reads and does not write any more."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deltalakedb.actions import AddFile, RemoveFile
-from deltalakedb.codec import content_digest, decode, encode, encode_chunk, encode_content, headers
+from deltalakedb.codec import content_digest, decode_told, encode, encode_chunk, encode_content, headers
 from deltalakedb.database import StoreAddress, open_database
 from deltalakedb.database.schema import migrate
 from deltalakedb.eventlog import Message, Stream, open_event_log
@@ -101,9 +101,7 @@ class FilledLake:
         outcomes: list[Outcome] = []
         while len(outcomes) < len(messages):
             for record in self._outcomes.read(1_000, 5.0):
-                outcome = decode(record.value)
-                assert isinstance(outcome, Outcome)
-                outcomes.append(outcome)
+                outcomes += [told for told in decode_told(record.value) if isinstance(told, Outcome)]
         return outcomes
 
     def write(self, table: str, path: str, rows: pa.Table, **partition: str | None) -> AddFile:

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransaction
-from deltalakedb.codec import content_digest, decode_content, encode_content
+from deltalakedb.codec import content_digest, decode_content, decode_told, encode_content
 from deltalakedb.delta_types import parse_schema
-from deltalakedb.eventlog.port import Record
+from deltalakedb.eventlog.port import Record, Stream
 from deltalakedb.events import (
     Cancel,
     Command,
@@ -47,7 +47,7 @@ from deltalakedb_committer.deciding.state import (
     Winner,
 )
 from deltalakedb_committer.storing.columns import COLUMNS
-from deltalakedb_committer.storing.rows import Batch, add_decision
+from deltalakedb_committer.storing.rows import Batch, add_decision, seal
 
 LAKE_ID = "0190b5a0-0000-7000-8000-000000000001"
 ROOT = "s3://bucket/lake"
@@ -123,6 +123,7 @@ class ModelLake:
                 add_decision(batch, decision)
             decisions += found
             self.position += len(unit)
+        seal(batch)
         self._write(batch)
         self.commit_seq, self.time_ms = state.commit_seq, state.time_ms
         self.next_table_no, self.rule_set = state.next_table_no, state.rules.number
@@ -161,7 +162,8 @@ class ModelLake:
         heads = sorted(map(repr, self.heads.values()))
         past, imports = sorted(map(repr, self.past)), sorted(map(repr, self.imports.values()))
         lake = (self.commit_seq, self.time_ms, self.rule_set, self.targets)
-        return (rows, past, heads, imports, self.outbox, lake)
+        told = sorted(map(repr, told_by([(row.stream, row.payload) for row in self.outbox])))
+        return (rows, past, heads, imports, told, lake)
 
     def live(self, name: str) -> set[tuple[str, str]]:
         """(path, dv_id) of the table's live files."""
@@ -425,6 +427,14 @@ def cancel(txn_id: str) -> Control:
 def txn(number: int) -> str:
     """The transaction id of that number."""
     return str(uuid.UUID(int=number))
+
+
+def told_by(outbox: Iterable[tuple[str, bytes]]) -> list[object]:
+    """What rows of the outbox, as (stream, payload), tell: which record has what depends on the batches."""
+    told: list[object] = []
+    for stream, payload in outbox:
+        told += [payload] if stream == Stream.DEAD_LETTER.value else decode_told(payload)
+    return told
 
 
 def rejected(decision: Decision) -> Rejected:

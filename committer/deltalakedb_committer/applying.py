@@ -15,7 +15,7 @@ from types import MappingProxyType
 from deltalakedb.codec import decode
 from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
 from deltalakedb.eventlog import Record
-from deltalakedb.events import Cancel, Control, ImportedVersion, StagedTransaction, Tick
+from deltalakedb.events import Cancel, Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 
 from .completing import complete
@@ -29,7 +29,7 @@ from .deciding.needs import Needs, StagedEvent, Undecodable, Unread, add_needs
 from .deciding.quotas import Admission, Claim, claim_of
 from .deciding.rules import Rules, rules
 from .deciding.state import State
-from .storing.rows import Batch, add_decision
+from .storing.rows import Batch, add_decision, seal
 from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,7 @@ def event_of(record: Record, rules: Rules) -> StagedEvent:
     if claim is not None and not (isinstance(event, StagedTransaction) and Claim.of(event.envelope) == claim):
         # Quotas go by the headers of what is not decoded.
         return Undecodable.of(record, "its headers are those of another chunk")
-    if isinstance(event, StagedTransaction | Control | ImportedVersion):
-        return event
-    return Undecodable.of(record, f"a {type(event).__name__} event does not belong in the staged stream")
+    return event
 
 
 class Applier:
@@ -156,6 +154,7 @@ class Applier:
         if isolated:
             positions = [record.position for unit in units for record, _ in unit]
             batch.inserts["dl_isolated_events"] += [isolated[found] for found in positions if found in isolated]
+        seal(batch)
         self._state.forget()
         _DECIDED.reached()
         if before_write is not None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from deltalakedb.codec import HEADER_COMMIT
+from deltalakedb.codec import decode_told
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
-
-from .storing.rows import OutboxRow
+from deltalakedb.events import Commit
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class ToldCommits:
         self._log = log
         self._reader = reader
         self._newest = newest
-        self._records: deque[Record] = deque()
+        self._commits: deque[Commit] = deque()
 
     @classmethod
     def after(cls, log: EventLog, commit_seq: int) -> ToldCommits | None:
@@ -41,12 +40,12 @@ class ToldCommits:
         back, position = 1, end
         while position > beginning:
             position = max(beginning, end - back)
-            records = _read(log, position, end)
-            if records:
-                newest = max(newest or 0, *map(_number, records))
+            numbers = [commit.commit_seq for commit in _read(log, position, end)]
+            if numbers:
+                newest = max(newest or 0, *numbers)
                 if newest <= commit_seq:
                     return None
-                if _number(records[0]) <= commit_seq + 1:
+                if numbers[0] <= commit_seq + 1:
                     break
             back *= BACKWARDS
         if newest is None:
@@ -54,19 +53,17 @@ class ToldCommits:
         logger.warning("catching up: the store stands at commit %s, and commits up to %s were told", commit_seq, newest)
         return cls(log, log.reader(Stream.COMMITS, position), newest=newest)
 
-    def check(self, rows: Sequence[OutboxRow]) -> bool:
-        """Compare the commits among `rows`, which are about to be written. Whether there are more to compare.
+    def check(self, commits: Sequence[Commit]) -> bool:
+        """Compare `commits`, which are about to be written. Whether there are more to compare.
 
         Raises `TxnLogHaltedError` (`HISTORY_DIVERGED`) for one that was told otherwise, or never.
         """
-        for row in rows:
-            if row.stream != Stream.COMMITS.value:
-                continue
-            number = int(row.headers[HEADER_COMMIT])
+        for commit in commits:
+            number = commit.commit_seq
             if number > self._newest:
                 return False
             told = self._told(number)
-            if told != row.payload:
+            if told != commit:
                 what = "was never told, and later ones were" if told is None else "was told with another content"
                 raise TxnLogHaltedError(
                     "HISTORY_DIVERGED",
@@ -83,30 +80,29 @@ class ToldCommits:
         """Let go of the log."""
         self._reader.close()
 
-    def _told(self, number: int) -> bytes | None:
+    def _told(self, number: int) -> Commit | None:
         """What was told of a commit; None if nothing was. Repetitions of earlier ones are passed over."""
         while True:
-            while self._records:
-                record = self._records[0]
-                if _number(record) > number:
+            while self._commits:
+                commit = self._commits[0]
+                if commit.commit_seq > number:
                     return None
-                self._records.popleft()
-                if _number(record) == number:
-                    return record.value
-            self._records.extend(self._reader.read(READ_RECORDS, READ_SECONDS))
-            if not self._records:
+                self._commits.popleft()
+                if commit.commit_seq == number:
+                    return commit
+            self._commits.extend(_commits(self._reader.read(READ_RECORDS, READ_SECONDS)))
+            if not self._commits:
                 return None
 
 
-def _read(log: EventLog, position: int, end: int) -> list[Record]:
-    """The records from `position` on, below `end`."""
+def _read(log: EventLog, position: int, end: int) -> list[Commit]:
+    """What the records from `position` on, below `end`, tell."""
     reader = log.reader(Stream.COMMITS, position)
     try:
-        return [record for record in reader.read(READ_RECORDS, READ_SECONDS) if record.position < end]
+        return _commits([record for record in reader.read(READ_RECORDS, READ_SECONDS) if record.position < end])
     finally:
         reader.close()
 
 
-def _number(record: Record) -> int:
-    """`commit_seq` of a commit that was told."""
-    return int(dict(record.headers)[HEADER_COMMIT])
+def _commits(records: Iterable[Record]) -> list[Commit]:
+    return [commit for record in records for commit in decode_told(record.value) if isinstance(commit, Commit)]

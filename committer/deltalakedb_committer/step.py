@@ -266,7 +266,7 @@ class Committer:
         return appended
 
     def _compare(self, batch: Batch) -> None:
-        if self._told is not None and not self._told.check(batch.outbox):
+        if self._told is not None and not self._told.check(batch.commits):
             self._told.close()
             self._told = None
 

@@ -3,13 +3,14 @@
 The one module that imports fastavro. A value starts with C3 01 and the 8-byte fingerprint (CRC-64-AVRO, little endian)
 of its writer schema; the fingerprint selects one of the schemas this release knows, never one that came with the data.
 
-What a transaction does is JSON within its event. It was Avro in the first version of the schema, which is read as ever.
+What a transaction does is JSON within its event, and so is what comes of it. It was Avro in the first versions of the
+schemas, which are read as ever.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -19,10 +20,10 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from deltalakedb_schemas import NAMES, load_schema
 
-from . import avro, events
+from . import events
 from .errors import TxnLogDecodeError, TxnLogValidationError
 from .eventlog.port import MAX_RECORD_BYTES, Headers
-from .events import Event, ImportedVersion, StagedTransaction
+from .events import Commit, Control, Event, ImportedVersion, Outcome, StagedTransaction, Told
 from .ids import digest
 
 MARKER: Final = b"\xc3\x01"
@@ -30,7 +31,6 @@ HEADER_TXN: Final = "dl-txn"
 HEADER_OUTCOME: Final = "dl-outcome"
 HEADER_CHUNK: Final = "dl-chunk"
 HEADER_CLIENT: Final = "dl-client"
-HEADER_COMMIT: Final = "dl-commit"
 HEADER_POSITION: Final = "dl-position"
 HEADER_ERROR: Final = "dl-error"
 
@@ -39,6 +39,12 @@ _NAMESPACE = "deltalakedb.v1"
 _JSON = b"{"
 """How content in JSON begins; content in Avro begins with a byte of 0 or 2."""
 _CONTENT = msgspec.json.Decoder(events.Content)
+_TOLD: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    "commit": msgspec.json.Decoder(tuple[Commit, ...]),
+    "outcome": msgspec.json.Decoder(tuple[Outcome, ...]),
+}
+_TOLD_BYTES = 256 * 1024
+"""Of events that one record tells, unless it is one."""
 _UNWRITABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What a value that does not fit its schema raises."""
 _T = TypeVar("_T")
@@ -109,20 +115,35 @@ def decode_content(data: bytes) -> events.Content:
     return _content(_decode(schema.content, io.BytesIO(data), len(data)))
 
 
-def encode(event: ImportedVersion | events.Control | events.Commit | events.Outcome) -> bytes:
+def encode(event: ImportedVersion | Control) -> bytes:
     """A whole event to bytes. Staged transactions are made of chunks: `encode_content`, `encode_chunk`."""
-    match event:
-        case ImportedVersion():
-            return encode_imported_chunk(event.envelope, event.content_bytes)
-        case events.Control():
-            schema = _by_name("control.v1")
-            plain = msgspec.to_builtins(event)
-            plain["command"] = _branch(plain["command"])
-        case events.Commit():
-            return _written("commit.v1", event, _commit)
-        case events.Outcome():
-            return _written("outcome.v1", event, _outcome)
+    if isinstance(event, ImportedVersion):
+        return encode_imported_chunk(event.envelope, event.content_bytes)
+    schema = _by_name("control.v1")
+    plain = msgspec.to_builtins(event)
+    plain["command"] = _branch(plain["command"])
     return schema.marker + _encode(schema.whole, plain)
+
+
+def encode_told(told: Sequence[Commit] | Sequence[Outcome]) -> list[bytes]:
+    """The records that tell `told`, all of one kind and in order. For each of many events one record would cost more to
+    send, to store and to read than what it says.
+
+    Raises `TxnLogValidationError` where a value is none of its field's type.
+    """
+    records: list[bytes] = []
+    items: list[bytes] = []
+    size = 0
+    for event in told:
+        item = _json(event)
+        if items and size + len(item) > _TOLD_BYTES:
+            records.append(_told(told, items))
+            items, size = [], 0
+        items.append(item)
+        size += len(item) + 1
+    if items:
+        records.append(_told(told, items))
+    return records
 
 
 def encode_imported_content(content: events.ImportedContent) -> bytes:
@@ -137,14 +158,11 @@ def encode_imported_chunk(envelope: events.Envelope, content: bytes) -> bytes:
 
 
 def decode(value: bytes) -> Event:
-    """The event that `value` is. Raises `TxnLogDecodeError` for anything else: unknown schema, truncated, trailing bytes."""
-    schema = _by_marker().get(value[:_PREFIX])
-    if schema is None:
-        raise TxnLogDecodeError("not an event of a schema that this release knows: wrong marker or fingerprint")
-    if len(value) > MAX_RECORD_BYTES:
-        raise TxnLogDecodeError(f"{len(value)} bytes; an event has {MAX_RECORD_BYTES} at most")
-    stream = io.BytesIO(value)
-    stream.seek(_PREFIX)
+    """The event to be decided that `value` is. Raises `TxnLogDecodeError` for anything else: another event, unknown
+    schema, truncated, trailing bytes."""
+    schema, stream = _opened(value)
+    if schema.event in _TOLD:
+        raise TxnLogDecodeError(f"a record of schema {schema.event} tells what was decided: there is nothing to decide")
     if schema is _by_name("staged_transaction.v2"):
         plain = _decode(schema.whole, stream, len(value))
         data = plain["content"]
@@ -161,12 +179,25 @@ def decode(value: bytes) -> Event:
         imported = _convert(content, events.ImportedContent)
         return ImportedVersion(envelope=envelope, content=imported, content_bytes=content_bytes)
     plain = _decode(schema.whole, stream, len(value))
-    if schema.event == "control":
-        plain["command"] = _tagged(*plain["command"])
-        return _convert(plain, events.Control)
-    if schema.event == "commit":
-        return _convert(plain, events.Commit)
-    return _convert(plain, events.Outcome)
+    plain["command"] = _tagged(*plain["command"])
+    return _convert(plain, Control)
+
+
+def decode_told(value: bytes) -> Told:
+    """The events that a record tells, in order. Raises `TxnLogDecodeError` as `decode`."""
+    schema, stream = _opened(value)
+    if schema.event not in _TOLD:
+        raise TxnLogDecodeError(f"a record of schema {schema.event} tells nothing: it is to be decided")
+    plain = _decode(schema.whole, stream, len(value))
+    if schema is _by_name("commit.v1"):
+        return (_convert(plain, Commit),)
+    if schema is _by_name("outcome.v1"):
+        return (_convert(plain, Outcome),)
+    try:
+        told: Told = _TOLD[schema.event].decode(plain["content"])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise TxnLogDecodeError(f"not valid {schema.event}s: {error}") from error
+    return told
 
 
 def headers(envelope: events.Envelope) -> Headers:
@@ -189,6 +220,30 @@ def content_digest(chunks: list[bytes]) -> bytes:
     return digest(chunks)
 
 
+def _opened(value: bytes) -> tuple[_Schema, io.BytesIO]:
+    """The schema that a record is of, and its bytes from behind the marker on."""
+    schema = _by_marker().get(value[:_PREFIX])
+    if schema is None:
+        raise TxnLogDecodeError("not an event of a schema that this release knows: wrong marker or fingerprint")
+    if len(value) > MAX_RECORD_BYTES:
+        raise TxnLogDecodeError(f"{len(value)} bytes; an event has {MAX_RECORD_BYTES} at most")
+    stream = io.BytesIO(value)
+    stream.seek(_PREFIX)
+    return schema, stream
+
+
+def _json(event: Commit | Outcome) -> bytes:
+    try:
+        return msgspec.json.encode(event)
+    except _UNWRITABLE as error:
+        raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
+
+
+def _told(told: Sequence[Commit] | Sequence[Outcome], items: Sequence[bytes]) -> bytes:
+    schema = _by_name("commit.v2" if isinstance(told[0], Commit) else "outcome.v2")
+    return schema.marker + _encode(schema.whole, {"content": b"[%b]" % b",".join(items)})
+
+
 def _encode(schema: Any, plain: Any) -> bytes:
     out = io.BytesIO()
     try:
@@ -196,57 +251,6 @@ def _encode(schema: Any, plain: Any) -> bytes:
     except _UNWRITABLE as error:
         raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
     return out.getvalue()
-
-
-def _written(name: str, event: _T, parts: Callable[[_T], list[bytes]]) -> bytes:
-    """An event of which there is one for every transaction."""
-    try:
-        return b"".join([_by_name(name).marker, *parts(event)])
-    except _UNWRITABLE as error:
-        raise TxnLogValidationError(f"cannot be written as an event: {error}") from error
-
-
-def _commit(event: events.Commit) -> list[bytes]:
-    long, text, known = avro.long, avro.text, avro.known_text
-    parts = [known(event.lake_id), long(event.commit_seq), long(event.position), long(event.time_ms)]
-    if event.txn_ids:
-        parts += [long(len(event.txn_ids)), *map(text, event.txn_ids)]
-    parts.append(avro.END)
-    if event.tables:
-        parts.append(long(len(event.tables)))
-        for table in event.tables:
-            parts += [
-                *(known(table.table_id), known(table.name), long(table.old_version), long(table.new_version)),
-                *(long(table.added_files), long(table.added_bytes)),
-                *(long(table.removed_files), long(table.removed_bytes)),
-            ]
-    parts.append(avro.END)
-    return parts
-
-
-def _outcome(event: events.Outcome) -> list[bytes]:
-    long, text, known = avro.long, avro.text, avro.known_text
-    parts = [known(event.lake_id), text(event.txn_id), known(event.client_id), long(event.position)]
-    committed, rejected = event.committed, event.rejected
-    if committed is None:
-        parts.append(avro.NULL)
-    else:
-        already = avro.boolean(committed.already_committed)
-        parts += [avro.VALUE, long(committed.commit_seq), long(committed.time_ms), already]
-        if committed.tables:
-            parts.append(long(len(committed.tables)))
-            for table in committed.tables:
-                parts += [known(table.name), known(table.table_id), long(table.version)]
-        parts.append(avro.END)
-    if rejected is None:
-        parts.append(avro.NULL)
-    else:
-        parts += [avro.VALUE, known(rejected.reason), text(rejected.message), avro.optional_text(rejected.table)]
-        if rejected.versions:
-            parts += [long(len(rejected.versions)), *map(long, rejected.versions)]
-        parts += [avro.END, avro.optional_text(rejected.other_txn)]
-    parts += [long(event.lag_events), long(event.lag_ms)]
-    return parts
 
 
 def _decode(schema: Any, stream: io.BytesIO, size: int | None) -> Any:

@@ -291,4 +291,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lag_ms: int = 0
 
 
-Event = StagedTransaction | ImportedVersion | Control | Commit | Outcome
+Event = StagedTransaction | ImportedVersion | Control
+"""What is put on the log to be decided."""
+Told = tuple[Commit, ...] | tuple[Outcome, ...]
+"""What comes of it: one record tells many."""

@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from .codec import HEADER_TXN, decode
-from .errors import TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogOutcomeUnknownError
-from .eventlog import EventLog, LogReader, Message, Stream
-from .events import Outcome
+from .codec import decode_told
+from .errors import TxnLogDecodeError, TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogOutcomeUnknownError
+from .eventlog import EventLog, LogReader, Message, Record, Stream
+from .events import Outcome, Told
 
 logger = logging.getLogger(__name__)
 
@@ -174,12 +174,10 @@ class Outcomes:
         if records:
             self._position = records[-1].next_position
         for record in records:
-            txn_id = dict(record.headers).get(HEADER_TXN, b"").decode("ascii", "replace")
-            if txn_id in self._questions:
-                event = decode(record.value)
+            for told in _told(record):
                 # Another client may have asked about the same id, with a content of its own.
-                if isinstance(event, Outcome) and event.client_id == self._client_id:
-                    self._answer(txn_id, event)
+                if isinstance(told, Outcome) and told.client_id == self._client_id and told.txn_id in self._questions:
+                    self._answer(told.txn_id, told)
 
     def _decide(self) -> None:
         assert self._deciding is not None
@@ -266,3 +264,12 @@ class Outcomes:
         )
         error.__cause__ = question.cause
         question.answer.set_exception(error)
+
+
+def _told(record: Record) -> Told:
+    """What a record tells; nothing if it cannot be read: then SQL tells."""
+    try:
+        return decode_told(record.value)
+    except TxnLogDecodeError as error:
+        logger.warning("record %s of the outcomes cannot be read: %s", record.position, error)
+        return ()

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
-from deltalakedb.codec import HEADER_TXN, decode
+from deltalakedb.codec import decode_told
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Stream
@@ -51,11 +51,11 @@ class Answers:
                 while not self._closed.is_set():
                     for record in reader.read(1_000, 0.2):
                         self._position = record.next_position
-                        waiting = self._waiting.pop(dict(record.headers)[HEADER_TXN].decode(), None)
-                        if waiting is not None:
-                            outcome = decode(record.value)
+                        for outcome in decode_told(record.value):
                             assert isinstance(outcome, Outcome)
-                            waiting.set_result(outcome)
+                            waiting = self._waiting.pop(outcome.txn_id, None)
+                            if waiting is not None:
+                                waiting.set_result(outcome)
 
 
 class Appender:

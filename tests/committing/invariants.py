@@ -11,13 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
-from deltalakedb.codec import HEADER_COMMIT, HEADER_TXN, decode
+from deltalakedb.codec import decode, decode_told
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogDecodeError
 from deltalakedb.eventlog import EventLog, Record, Stream
 from deltalakedb.events import Commit, Outcome, StagedTransaction
 from deltalakedb_committer.replay import replay
+
+_T = TypeVar("_T")
 
 WATCH = (
     """
@@ -44,9 +47,9 @@ def check_everything(database: Database, log: EventLog, folder: Path) -> dict[st
     outcomes = [
         outcome
         for partition in range(log.partitions(Stream.OUTCOMES))
-        for outcome in map(_outcome, read_all(log, Stream.OUTCOMES, partition))
+        for outcome in told(read_all(log, Stream.OUTCOMES, partition), Outcome)
     ]
-    commits = read_all(log, Stream.COMMITS)
+    commits = told(read_all(log, Stream.COMMITS), Commit)
     _check_whole_transactions(database, staged)
     _check_no_gaps(database, len(staged))
     _check_told(database, outcomes)
@@ -165,22 +168,21 @@ def _check_told(database: Database, outcomes: Iterable[Outcome]) -> None:
         assert len(answers) == 1, f"{question} was answered in two ways: {answers}"
 
 
-def _check_commits_told(database: Database, records: Iterable[Record]) -> None:
-    """INV3: every commit was told, the first time in order, and each time with the same bytes."""
-    told: dict[int, bytes] = {}
-    for record in records:
-        number = int(dict(record.headers)[HEADER_COMMIT])
-        if number not in told:
-            assert number == len(told) + 1, "told before the one that comes before it"
-            told[number] = record.value
-        assert told[number] == record.value, f"commit {number} was told in two ways"
+def _check_commits_told(database: Database, commits: Iterable[Commit]) -> None:
+    """INV3: every commit was told, the first time in order, and each time the same."""
+    first: dict[int, Commit] = {}
+    for commit in commits:
+        number = commit.commit_seq
+        if number not in first:
+            assert number == len(first) + 1, "told before the one that comes before it"
+            first[number] = commit
+        assert first[number] == commit, f"commit {number} was told in two ways"
     rows = database.query("SELECT commit_seq, position, time_ms, txn_ids FROM dl_commits ORDER BY commit_seq")
     for seq, position, time_ms, txn_ids in rows:
-        assert seq in told, f"commit {seq} was never told"
-        commit = decode(told[seq])
-        assert isinstance(commit, Commit)
+        assert seq in first, f"commit {seq} was never told"
+        commit = first[seq]
         assert (commit.position, commit.time_ms, list(commit.txn_ids)) == (position, time_ms, json.loads(txn_ids))
-    assert len(told) == len(rows), "a commit was told that is not there"
+    assert len(first) == len(rows), "a commit was told that is not there"
 
 
 def _check_moves(database: Database) -> int:
@@ -216,8 +218,11 @@ def _check_replay(database: Database, log: EventLog, folder: Path) -> None:
     assert found.equal, [table for table in found.tables if not table.equal]
 
 
-def _outcome(record: Record) -> Outcome:
-    event = decode(record.value)
-    assert isinstance(event, Outcome)
-    assert dict(record.headers)[HEADER_TXN].decode() == event.txn_id
-    return event
+def told(records: Iterable[Record], kind: type[_T]) -> list[_T]:
+    """What records tell, all of one kind."""
+    found: list[_T] = []
+    for record in records:
+        for event in decode_told(record.value):
+            assert isinstance(event, kind)
+            found.append(event)
+    return found

@@ -10,7 +10,9 @@ import signal
 
 import pytest
 
+from deltalakedb.codec import decode_told
 from deltalakedb.eventlog import Stream
+from deltalakedb.events import Commit, Outcome
 from deltalakedb.process import EXIT_FENCED
 from tests.committing.invariants import read_all
 from tests.committing.served import ServedLake
@@ -109,9 +111,9 @@ def what_is_written(served: ServedLake) -> list[tuple[object, ...]]:
         return database.query("SELECT epoch, commit_seq FROM dl_committer_position")
 
 
-def everything_told(served: ServedLake) -> dict[Stream, set[bytes]]:
-    """What there is to be read of outcomes and commits; what is told again is the same bytes."""
+def everything_told(served: ServedLake) -> dict[Stream, set[Commit | Outcome]]:
+    """What there is to be read of outcomes and commits; what is told again is the same."""
     return {
-        stream: {record.value for record in read_all(served.log, stream)}
+        stream: {told for record in read_all(served.log, stream) for told in decode_told(record.value)}
         for stream in (Stream.COMMITS, Stream.OUTCOMES)
     }

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from deltalakedb.codec import HEADER_COMMIT, encode_chunk
+from deltalakedb.codec import encode_chunk, encode_told
 from deltalakedb.database import Database, StoreAddress
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
-from deltalakedb.events import TableWork
+from deltalakedb.events import Commit, TableWork
 from deltalakedb_committer.catching_up import ToldCommits
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.logged import made
-from tests.model_lake import staged
+from tests.model_lake import LAKE_ID, START_MS, staged
 from tests.stores import migrated
 from tests.works import append, relaxed
 
@@ -99,7 +99,9 @@ def test_a_commit_that_was_never_told_is_told_apart(log: EventLog, tmp_path: Pat
     """Where the stream of commits lacks one in the middle, somebody has taken it away."""
     publish(log, relaxed(), append("a"), append("b"))
     _, store = store_at(tmp_path, "lake", log)
-    log.append(Stream.COMMITS, [Message(b"", ((HEADER_COMMIT, b"3"),))]).result()
+    third = Commit(lake_id=LAKE_ID, commit_seq=3, position=2, time_ms=START_MS, txn_ids=(), tables=())
+    (record,) = encode_told([third])
+    log.append(Stream.COMMITS, [Message(record)]).result()
 
     with pytest.raises(TxnLogHaltedError, match=r"HISTORY_DIVERGED.*never told"):
         decide(store, log, 3)

@@ -282,4 +282,5 @@ OUTCOMES = st.builds(
     lag_events=LONGS,
     lag_ms=LONGS,
 )
-EVENTS = st.one_of(STAGED, IMPORTED, CONTROLS, COMMITS, OUTCOMES)
+EVENTS = st.one_of(STAGED, IMPORTED, CONTROLS)
+TOLD = st.one_of(*(st.lists(events, min_size=1, max_size=3).map(tuple) for events in (COMMITS, OUTCOMES)))

@@ -6,22 +6,23 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltalakedb.codec import decode, decode_content, encode, encode_chunk, encode_content
+from deltalakedb.codec import decode, decode_content, decode_told, encode, encode_chunk, encode_content, encode_told
 from deltalakedb.errors import TxnLogDecodeError
-from deltalakedb.events import Content, Event, StagedTransaction
+from deltalakedb.events import Content, Event, StagedTransaction, Told
 from tests.events import SAMPLES
-from tests.properties.strategies import CONTENTS, EVENTS
-
-_WRITTEN = [
-    encode_chunk(event.envelope, event.content_bytes) if isinstance(event, StagedTransaction) else encode(event)
-    for event in SAMPLES.values()
-]
+from tests.properties.strategies import CONTENTS, EVENTS, TOLD
 
 
-def _written(event: Event) -> bytes:
+def _written(event: Event | Told) -> bytes:
+    if isinstance(event, tuple):
+        (record,) = encode_told(event)
+        return record
     if isinstance(event, StagedTransaction):
         return encode_chunk(event.envelope, event.content_bytes)
     return encode(event)
+
+
+_WRITTEN = [_written(event) for event in SAMPLES.values()]
 
 
 @given(EVENTS)
@@ -29,6 +30,13 @@ def _written(event: Event) -> bytes:
 def test_every_event_comes_back_as_it_was(event: Event) -> None:
     """Encoding and strict decoding lose and change nothing."""
     assert decode(_written(event)) == event
+
+
+@given(TOLD)
+@settings(max_examples=100, deadline=None)
+def test_what_is_told_comes_back_as_it_was(told: Told) -> None:
+    """Commits and outcomes, many to a record."""
+    assert decode_told(_written(told)) == told
 
 
 @given(CONTENTS)
@@ -77,5 +85,6 @@ def test_decoding_takes_memory_in_proportion() -> None:
 
 
 def _decoded_or_refused(value: bytes) -> None:
-    with suppress(TxnLogDecodeError):
-        decode(value)
+    for reads in (decode, decode_told):
+        with suppress(TxnLogDecodeError):
+            reads(value)

@@ -11,27 +11,36 @@ from deltalakedb.codec import (
     content_digest,
     decode,
     decode_content,
+    decode_told,
     encode,
     encode_chunk,
     encode_content,
+    encode_told,
     headers,
 )
 from deltalakedb.errors import TxnLogDecodeError, TxnLogValidationError
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES
-from deltalakedb.events import Content, Envelope, Event, ImportedVersion, StagedTransaction, TableWork
+from deltalakedb.events import Commit, Content, Envelope, Event, ImportedVersion, StagedTransaction, TableWork, Told
 from deltalakedb_schemas import NAMES, load_schema
-from tests.events import SAMPLES
+from tests.events import EARLIER, SAMPLES
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "events"
 STAGED = SAMPLES["staged_transaction.v2"]
-READ_ONLY = {"staged_transaction.v1"}
+READ_ONLY = ("staged_transaction.v1", *EARLIER)
 """What this release reads and does not write any more."""
 
 
-def written(event: Event) -> bytes:
+def written(event: Event | Told) -> bytes:
+    if isinstance(event, tuple):
+        (record,) = encode_told(event)
+        return record
     if isinstance(event, StagedTransaction):
         return encode_chunk(event.envelope, event.content_bytes)
     return encode(event)
+
+
+def read(name: str, data: bytes) -> Event | Told:
+    return decode_told(data) if name.startswith(("commit.", "outcome.")) else decode(data)
 
 
 def golden(name: str) -> bytes:
@@ -47,7 +56,12 @@ class TestGoldenBytes:
     @pytest.mark.parametrize("name", SAMPLES)
     def test_events_are_read_as_they_always_were(self, name: str) -> None:
         """What lies in a log stays readable for ever."""
-        assert decode(golden(name)) == SAMPLES[name]
+        assert read(name, golden(name)) == SAMPLES[name]
+
+    @pytest.mark.parametrize("name", EARLIER)
+    def test_what_the_first_schemas_tell_is_read(self, name: str) -> None:
+        """A record of theirs tells one event."""
+        assert decode_told(golden(name)) == EARLIER[name]
 
     def test_transactions_of_the_first_schema_are_read(self) -> None:
         """With all that is in them, and with the bytes that their digest is taken over."""
@@ -62,8 +76,8 @@ class TestGoldenBytes:
 
     def test_every_schema_and_every_branch_has_golden_bytes(self) -> None:
         """A new schema, or a branch of one, comes with its own."""
-        assert {".".join(name.split(".")[:2]) for name in SAMPLES} | READ_ONLY == set(NAMES)
-        assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES) | READ_ONLY
+        assert {".".join(name.split(".")[:2]) for name in {*SAMPLES, *READ_ONLY}} == set(NAMES)
+        assert {path.stem for path in GOLDEN.iterdir()} == {*SAMPLES, *READ_ONLY}
         (commands,) = [field["type"] for field in load_schema("control.v1")["fields"] if field["name"] == "command"]
         assert len(commands) == len([name for name in SAMPLES if name.startswith("control.")])
 
@@ -85,24 +99,42 @@ class TestStrictDecoding:
 
         for end in range(len(data)):
             with pytest.raises(TxnLogDecodeError):
-                decode(data[:end])
+                read(name, data[:end])
 
     @pytest.mark.parametrize("name", [*SAMPLES, *READ_ONLY])
     def test_trailing_bytes_are_refused(self, name: str) -> None:
         """An event is its whole record."""
         with pytest.raises(TxnLogDecodeError, match="1 bytes follow"):
-            decode(golden(name) + b"\0")
+            read(name, golden(name) + b"\0")
 
     @pytest.mark.parametrize("data", [b"", b"junk", MARKER, MARKER + b"\0" * 8, b"\xc3\x02" + golden("commit.v1")[2:]])
     def test_only_known_schemas_are_read(self, data: bytes) -> None:
         """The fingerprint selects one of ours; nothing that comes with the data is a schema."""
-        with pytest.raises(TxnLogDecodeError, match="schema"):
-            decode(data)
+        for reads in (decode, decode_told):
+            with pytest.raises(TxnLogDecodeError, match="schema"):
+                reads(data)
+
+    @pytest.mark.parametrize("name", [*SAMPLES, *READ_ONLY])
+    def test_what_is_decided_and_what_is_told_are_kept_apart(self, name: str) -> None:
+        """An event in the wrong stream is none."""
+        other = decode if isinstance(read(name, golden(name)), tuple) else decode_told
+
+        with pytest.raises(TxnLogDecodeError, match="decide"):
+            other(golden(name))
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{}", b"null", b"[1]", b"[]]", b"[{}]", b'[{"lake_id":"\xff"}]', b"[" * 100_000]
+    )
+    def test_json_that_tells_nothing_is_refused(self, content: bytes) -> None:
+        """Of the wrong shape or type."""
+        for name in ("commit.v2", "outcome.v2"):
+            with pytest.raises(TxnLogDecodeError):
+                decode_told(golden(name)[:10] + _avro_bytes(content))
 
     def test_a_record_over_the_limit_is_not_looked_at(self) -> None:
         """Whatever it holds."""
         with pytest.raises(TxnLogDecodeError, match="at most"):
-            decode(golden("commit.v1")[:10] + b"\0" * MAX_RECORD_BYTES)
+            decode_told(golden("commit.v1")[:10] + b"\0" * MAX_RECORD_BYTES)
 
     @pytest.mark.parametrize(
         "tail",
@@ -183,6 +215,22 @@ class TestEncoding:
         """An append of one file says no more than it has to."""
         assert encode_content(Content(tables=(TableWork(id="i"),))) == b'{"tables":[{"id":"i"}]}'
 
+    def test_many_events_are_told_by_few_records(self) -> None:
+        """In order, and with room for more in a record of the log; one that is large is told by itself."""
+        (commit,) = EARLIER["commit.v1"]
+        assert isinstance(commit, Commit)
+        commits = [msgspec.structs.replace(commit, commit_seq=seq) for seq in range(3_000)]
+        large = msgspec.structs.replace(commit, txn_ids=("x" * 300_000,))
+
+        records = encode_told([*commits, large, commit])
+
+        told = [decode_told(record) for record in records]
+        assert [event for events in told for event in events] == [*commits, large, commit]
+        assert 5 < len(records) < 10
+        assert told[-2:] == [(large,), (commit,)]
+        assert max(map(len, records[:-2])) < 270_000
+        assert encode_told([]) == []
+
     def test_headers_say_whose_an_event_is(self) -> None:
         """Without decoding it: transaction, outcome partition, chunk."""
         envelope = Envelope(
@@ -236,6 +284,15 @@ def _note_filled(value: Any, filled: dict[type[msgspec.Struct], set[str]]) -> No
     elif isinstance(value, tuple):
         for item in value:
             _note_filled(item, filled)
+
+
+def _avro_bytes(data: bytes) -> bytes:
+    """`data` behind its length, which Avro writes doubled, seven bits to a byte and the lowest first."""
+    length, left = bytearray(), 2 * len(data)
+    while left >= 0x80:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*length, left]) + data
 
 
 def _walk(schema: Any, above: tuple[str, ...]) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from deltalakedb.codec import decode_told
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, Cancel, Committed, Content, ReadSet, Tick
+from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.folded import files_of
 from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Decision, Nothing, Rejection
 from deltalakedb_committer.deciding.needs import StagedEvent
@@ -74,8 +76,9 @@ def test_appends_share_a_commit(lake: ModelLake) -> None:
     assert [row["txn_id"] for row in lake.rows["dl_app_transactions"]] == [txn(2)]
     assert [(row["app_id"], row["last_updated"]) for row in lake.rows["dl_txn_actions"]] == [("nightly", AT + 2)]
     # Each is answered by itself, the world hears of one commit.
-    assert [row.position for row in lake.outbox if row.stream == "outcomes"][-3:] == [1, 2, 3]
-    assert [row.position for row in lake.outbox if row.stream == "commits"] == [0, 3]
+    *_, heard, answered = [decode_told(row.payload) for row in lake.outbox]
+    assert [(commit.commit_seq, commit.position) for commit in heard if isinstance(commit, CommitEvent)] == [(2, 3)]
+    assert [one.position for one in answered] == [1, 2, 3]
 
 
 def test_a_version_says_whose_its_files_are(lake: ModelLake) -> None:

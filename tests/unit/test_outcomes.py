@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deltalakedb.codec import HEADER_TXN, encode
+from deltalakedb.codec import HEADER_TXN, encode_told
 from deltalakedb.errors import (
     TxnLogEventLogError,
     TxnLogHaltedError,
@@ -122,8 +122,8 @@ def committed(txn_id: str, client_id: str = CLIENT, seq: int = 1) -> Outcome:
 
 
 def tell(log: EventLog, partition: int, outcome: Outcome) -> None:
-    headers = ((HEADER_TXN, outcome.txn_id.encode()),)
-    log.append(Stream.OUTCOMES, [Message(encode(outcome), headers, partition)]).result(60)
+    (record,) = encode_told([outcome])
+    log.append(Stream.OUTCOMES, [Message(record, partition=partition)]).result(60)
 
 
 def message(txn_id: str) -> Message:

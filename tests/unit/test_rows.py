@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deltalakedb.actions import CdcFile, RemoveFile
-from deltalakedb.codec import decode
+from deltalakedb.codec import decode_told
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Record
 from deltalakedb.events import AppTransaction, Commit, Content, Outcome
 from deltalakedb_committer.deciding.decide import advance, decide
@@ -16,7 +16,7 @@ from deltalakedb_committer.deciding.decisions import Decision
 from deltalakedb_committer.deciding.needs import Needs, StagedEvent, Undecodable, add_needs
 from deltalakedb_committer.storing.columns import COLUMNS, PARTITION_TEXT
 from deltalakedb_committer.storing.file_rows import partition_text
-from deltalakedb_committer.storing.rows import Batch, add_decision
+from deltalakedb_committer.storing.rows import Batch, add_decision, seal
 from tests.model_lake import START_MS, ModelLake, cancel, chunked, staged, txn
 from tests.works import ID_DAY, add, append, create, other, relaxed, vector
 
@@ -37,6 +37,7 @@ def batch_of(lake: ModelLake, event: StagedEvent, **told: int) -> tuple[Batch, D
     advance(state, decision)
     batch = Batch()
     add_decision(batch, decision, **told)
+    seal(batch)
     return batch, decision
 
 
@@ -304,7 +305,7 @@ class TestTransactions:
 
 class TestOutbox:
     def test_a_commit_is_told_to_everybody_and_to_its_client(self) -> None:
-        """In this order, by the position of the record."""
+        """In this order, by the position of the record that it is about."""
         lake = ModelLake()
         lake.commit(relaxed("orders"))
         batch, decision = batch_of(
@@ -314,14 +315,12 @@ class TestOutbox:
         told, answered = batch.outbox
 
         assert (told.position, told.n, told.stream, told.stream_partition) == (1, 0, "commits", 0)
-        assert told.headers == {"dl-commit": b"2"}
-        event = decode(told.payload)
+        (event,) = decode_told(told.payload)
         assert isinstance(event, Commit)
         assert (event.commit_seq, event.txn_ids, event.tables[0].added_bytes) == (2, (txn(5),), 7)
         assert (event.tables[0].old_version, event.tables[0].new_version) == (0, 1)
         assert (answered.position, answered.n, answered.stream, answered.stream_partition) == (1, 1, "outcomes", 0)
-        assert answered.headers == {"dl-txn": txn(5).encode()}
-        outcome = decode(answered.payload)
+        (outcome,) = decode_told(answered.payload)
         assert isinstance(outcome, Outcome)
         assert (outcome.lag_events, outcome.lag_ms) == (3, 20)
         assert outcome.committed == getattr(decision, "outcome").committed  # noqa: B009

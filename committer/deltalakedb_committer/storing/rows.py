@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from deltalakedb.codec import HEADER_COMMIT, HEADER_ERROR, HEADER_POSITION, HEADER_TXN, encode
+from deltalakedb.codec import HEADER_ERROR, HEADER_POSITION, encode_told
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
@@ -48,10 +48,12 @@ _HEADER_BYTES = 500
 
 
 class OutboxRow(NamedTuple):
-    """Something to be told, by the staged record that caused it."""
+    """A record to be told with: of many commits, of many outcomes, or a dead letter."""
 
     position: int
+    """Of the newest staged record that its batch tells something of: once that is told, all of the batch is."""
     n: int
+    """Place among the rows of its batch."""
     stream: str
     stream_partition: int
     headers: dict[str, bytes]
@@ -98,7 +100,13 @@ class Batch:
     changes."""
     finished_chunks: list[str] = field(default_factory=list)
     """Transactions whose staged chunks are not needed any more, those of this batch included."""
+    commits: list[CommitEvent] = field(default_factory=list)
+    """To be told to everybody, in order."""
+    outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
+    """To be told, in order, by the partition that those who asked listen to."""
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
+    """What `seal` makes of the three before."""
 
 
 def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decided_ms: int | None = None) -> None:
@@ -132,7 +140,7 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
         case Rejection():
             _add_transaction(batch, decision, commit_seq=None)
             if decision.dead_letter is not None:
-                batch.outbox.append(_dead_letter(decision.dead_letter))
+                batch.dead_letters.append(decision.dead_letter)
         case Expired():
             for rejection in decision.rejections:
                 _add_transaction(batch, rejection, commit_seq=None)
@@ -157,6 +165,21 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
     _tell(batch, decision, lag_events=lag_events, decided_ms=decided_ms)
 
 
+def seal(batch: Batch) -> None:
+    """Put together what the decisions of the batch tell; once, after all of them were added."""
+    told = [(Stream.DEAD_LETTER, 0, *_dead_letter(letter)) for letter in batch.dead_letters]
+    told += [(Stream.COMMITS, 0, {}, payload) for payload in encode_told(batch.commits)]
+    positions = [letter.record.position for letter in batch.dead_letters] + [one.position for one in batch.commits]
+    for partition, outcomes in batch.outcomes.items():
+        told += [(Stream.OUTCOMES, partition, {}, payload) for payload in encode_told(outcomes)]
+        positions.append(outcomes[-1].position)
+    newest = max(positions, default=-1)
+    batch.outbox = [
+        OutboxRow(newest, n, stream.value, partition, headers, payload)
+        for n, (stream, partition, headers, payload) in enumerate(told)
+    ]
+
+
 def _tell(
     batch: Batch, decision: Commit | Accepted | Rejection | Answer, *, lag_events: int, decided_ms: int | None
 ) -> None:
@@ -173,10 +196,7 @@ def _tell(
             lag_events=lag_events,
             lag_ms=lag_ms,
         )
-        headers = {HEADER_TXN: outcome.txn_id.encode()}
-        batch.outbox.append(
-            OutboxRow(decision.position, 1, Stream.OUTCOMES.value, decision.outcome_partition, headers, encode(told))
-        )
+        batch.outcomes.setdefault(decision.outcome_partition, []).append(told)
 
 
 def _add_commit(batch: Batch, commit: Commit, tables: Sequence[CommittedTable]) -> None:
@@ -197,8 +217,7 @@ def _add_commit(batch: Batch, commit: Commit, tables: Sequence[CommittedTable]) 
         txn_ids=txn_ids,
         tables=tuple(tables),
     )
-    headers = {HEADER_COMMIT: b"%d" % commit.commit_seq}
-    batch.outbox.append(OutboxRow(commit.completed_at, 0, Stream.COMMITS.value, 0, headers, encode(event)))
+    batch.commits.append(event)
 
 
 def _add_transaction(batch: Batch, decision: Commit | Accepted | Rejection, *, commit_seq: int | None) -> None:
@@ -401,10 +420,11 @@ def _add_rest(batch: Batch, table_no: int, version: int, change: Actions) -> Non
         inserts["dl_domain_metadata"].append((*at, domain.domain, domain.configuration, domain.removed, domain.rest))
 
 
-def _dead_letter(letter: DeadLetter) -> OutboxRow:
-    """The record as it came, cut where the log would not take it back, with our headers and what is wrong with it."""
+def _dead_letter(letter: DeadLetter) -> tuple[dict[str, bytes], bytes]:
+    """Headers and value of the record as it came, cut where the log would not take it back, with our headers and what is
+    wrong with it."""
     record = letter.record
     kept = {name: value for name, value in record.headers if name.startswith("dl-") and len(value) <= _HEADER_BYTES}
     error = letter.error.encode("utf-8", "replace")[:_HEADER_BYTES]
     headers = {**kept, HEADER_POSITION: b"%d" % record.position, HEADER_ERROR: error}
-    return OutboxRow(record.position, 0, Stream.DEAD_LETTER.value, 0, headers, record.value[:MAX_RECORD_BYTES])
+    return headers, record.value[:MAX_RECORD_BYTES]

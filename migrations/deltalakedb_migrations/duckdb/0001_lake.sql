@@ -370,9 +370,9 @@ CREATE TABLE dl_imports (
     progress            TEXT NOT NULL               -- JSON: what the next chunk goes on from
 );
 
--- What has to be told: one row per answer, one per commit. Deleted once published.
+-- Records that are to be told: of many commits or outcomes, or a dead letter. Deleted once published.
 CREATE TABLE dl_outbox (
-    position            BIGINT NOT NULL,            -- of the staged record that caused it
+    position            BIGINT NOT NULL,            -- of the newest staged record that they tell of
     n                   INTEGER NOT NULL,
     stream              TEXT NOT NULL,
     stream_partition    INTEGER NOT NULL,
