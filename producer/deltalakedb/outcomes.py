@@ -133,6 +133,8 @@ class Outcomes:
 
     def _sent(self, question: Question, appended: Future[list[int]]) -> None:
         error = appended.exception()
+        if error is None and self._deciding is None:
+            return  # nobody waits for this: the answer comes through the log
         with self._lock:
             if error is not None:
                 # Part of it may be in the log: sending the same again is the way to be sure.

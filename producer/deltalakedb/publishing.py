@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -25,8 +24,7 @@ PIECE_FILES: Final = 1_500
 _LISTS = ("adds", "removes", "cdc", "others")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """Who publishes to which lake, and where the answer goes."""
 
     lake_id: str
@@ -35,8 +33,7 @@ class Sender:
     outcome_partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True):
     """The records of one transaction, always the same for the same content."""
 
     txn_id: str
@@ -146,4 +143,4 @@ def _cuts(items: tuple[Any, ...], step: int) -> list[tuple[Any, ...]]:
 
 def _length(work: TableWork) -> int:
     files = 0 if work.read_set is None else len(work.read_set.files)
-    return files + sum(len(getattr(work, name)) for name in _LISTS)
+    return files + len(work.adds) + len(work.removes) + len(work.cdc) + len(work.others)

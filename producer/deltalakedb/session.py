@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from typing import Final
@@ -137,9 +138,9 @@ class Session:
                 self._outcomes = Outcomes(self._log, _lookup(self), client_id=self.client_id, deciding=deciding)
             return self._outcomes
 
-    @property
+    @cached_property
     def sender(self) -> Sender:
-        """Who we are in events."""
+        """Who we are in events. The first use connects to the log."""
         return Sender(
             lake_id=self.lake.lake_id,
             root=self.lake.root,
