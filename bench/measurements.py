@@ -15,7 +15,9 @@ import psycopg
 from psycopg import sql
 
 from deltalakedb.database.address import Engine, StoreAddress
+from tests.hostile import Hostile
 from tests.pipeline import LakeAddress, embedded, in_duckdb, on_servers
+from tests.services import kafka
 from tests.services.run import Addresses
 from tests.stores import postgres_address
 
@@ -39,6 +41,10 @@ FULL_PAIRS = 16
 FULL_IN_FLIGHT = 128
 """As many as a client has by default."""
 FOLD_WINDOW_MS = 50
+FLOOD_RATE = 1_000_000
+"""Bytes a second that the broker takes of a client that would send as much as it can."""
+FLOOD_PERCENTAGE = 50
+"""Share of one of the broker's threads that it may have."""
 FILES = 1_000_000
 DRAIN_SECONDS = 300.0
 
@@ -82,6 +88,7 @@ def measurements() -> dict[str, Measurement]:
     found["commit.postgres.paced.8"] = partial(_paced, 8, BUSY_RATE / 8, PAIRS)
     found["commit.postgres.unfolded.8"] = partial(_unfolded, 8)
     found["commit.postgres.folded.8"] = partial(_folded, 8)
+    found["fair.postgres.closed.8"] = partial(_fair, 8)
     found["mirror.postgres.backlog.1"] = partial(_mirror_backlog, 1)
     found[f"mirror.postgres.backlog.{PAIRS}"] = partial(_mirror_backlog, PAIRS)
     found["committer.postgres.backlog.8"] = _committer_backlog
@@ -187,6 +194,29 @@ def _folded(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
         yield from _mirror_lines("commit", where, published, load)
         versions = published.versions / len(workload.pairs[0].tables)
         yield Line(f"commit-folded.{where}", measured.count / versions if versions else 0.0, "tx/version")
+
+
+def _fair(clients: int, setting: Setting, folder: Path) -> Iterator[Line]:
+    """The closed loop by itself; beside a client that floods the log under a quota; and beside one without."""
+    with on_servers(setting.servers, folder) as pipeline:
+        workload = _workload("commit", "closed", pipeline.address)
+        load, log = setting.load(clients), pipeline.address.log
+        yield from _latency_lines("fair", f"postgres.alone.{clients}", run(workload, load))
+        with pipeline.address.connect() as lake:
+            identity = (lake.lake_id, lake.root)
+        for what, rate in (("quota", FLOOD_RATE), ("flood", None)):
+            flood = f"{what}-{uuid.uuid4().hex[:8]}"
+            if rate is not None:
+                kafka.limit(
+                    setting.servers.kafka(), flood, producer_byte_rate=rate, request_percentage=FLOOD_PERCENTAGE
+                )
+            with Hostile(str(log), *identity, flood, folder / flood) as hostile:
+                measured = run(workload, load)
+                taken = hostile.taken()
+            yield from _latency_lines("fair", f"postgres.{what}.{clients}", measured)
+            yield Line(f"fair-failed.postgres.{what}.{clients}", measured.failures.total(), "tx")
+            yield Line(f"fair-flood.postgres.{what}.{clients}", taken.bytes / taken.seconds / 1e6, "MB/s")
+            yield Line(f"fair-flood-records.postgres.{what}.{clients}", taken.records / taken.seconds, "records/s")
 
 
 def _publish(where: str, setting: Setting, folder: Path) -> Iterator[Line]:

@@ -194,6 +194,23 @@ def _archived_classes() -> tuple[str, ...]:
     return (f"-XX:SharedArchiveFile={archive}", "-Xlog:disable") if archive.exists() else ()
 
 
+def limit(bootstrap: str, client_id: str, **quotas: int) -> None:
+    """Gives clients that call themselves so a quota, such as `producer_byte_rate` (bytes a second), on a broker without users.
+
+    Raises:
+        subprocess.CalledProcessError: Kafka's own tool failed.
+    """
+    settings = ",".join(f"{name}={value}" for name, value in quotas.items())
+    entity = ["--entity-type", "clients", "--entity-name", client_id]
+    tool = [_java(), "-Xmx64m", "-cp", ":".join(cache.jars("kafka")), "kafka.admin.ConfigCommand"]
+    subprocess.run(
+        [*tool, "--bootstrap-server", bootstrap, "--alter", "--add-config", settings, *entity],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
 def answers(bootstrap: str, seconds: float) -> bool:
     """Whether a broker answers there."""
     admin = AdminClient(
