@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from deltalakedb.codec import HEADER_POSITION, decode
+from deltalakedb.codec import HEADER_POSITION
 from deltalakedb.errors import Reason
 from deltalakedb.eventlog import Stream
 from deltalakedb.events import Outcome
 from deltalakedb_committer.deciding.isolation import DEATHS
-from tests.committing.invariants import read_all
+from tests.committing.invariants import read_all, told
 from tests.committing.served import ServedLake
 from tests.model_lake import staged, txn
 from tests.works import append
@@ -78,13 +78,11 @@ def test_an_event_that_kills_is_isolated(served: ServedLake, at: str, act: str, 
     (record,) = (found for found in read_all(served.log, Stream.STAGED) if found.position == position)
     assert letter.value == record.value
     assert len(record.value) == row[1]
-    told = [
-        outcome.rejected
-        for found in read_all(served.log, Stream.OUTCOMES)
-        if isinstance(outcome := decode(found.value), Outcome) and outcome.txn_id == deadly
+    answers = [
+        outcome.rejected for outcome in told(read_all(served.log, Stream.OUTCOMES), Outcome) if outcome.txn_id == deadly
     ]
-    assert {rejected and rejected.reason for rejected in told} == {Reason.ISOLATED}
-    assert all(rejected and row[2] in rejected.message for rejected in told)
+    assert {rejected and rejected.reason for rejected in answers} == {Reason.ISOLATED}
+    assert all(rejected and row[2] in rejected.message for rejected in answers)
     said = served.output.read_text()
     assert f"record {position} of the staged stream" in said
     assert "events are decided in batches again" in said
