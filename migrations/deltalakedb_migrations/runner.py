@@ -1,12 +1,14 @@
 """Brings a store's SQL schema up to this release: numbered files in order, each in one transaction, under a lock.
 
 Applied migrations are recorded in `dl_migrations` with a hash of their text. A migration that was applied is never
-changed; what is to be different comes as a new one.
+changed; what is to be different comes as a new one. One whose result releases before it run on says so in its first line,
+`-- Runs with: 0001_lake`, by the newest migration that they have to know; the store keeps it, for them to see.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,8 +22,10 @@ DIALECTS = ("postgres", "sqlite", "duckdb")
 _RECORD = """CREATE TABLE IF NOT EXISTS dl_migrations (
         name        TEXT PRIMARY KEY,
         text_hash   TEXT NOT NULL,
+        runs_with   TEXT NOT NULL,
         applied_ms  {integer} NOT NULL
     )"""
+_RUNS_WITH = re.compile(r"-- Runs with: (\w+)\n")
 _INTEGER = {"postgres": "BIGINT", "sqlite": "INTEGER", "duckdb": "BIGINT"}
 _EXISTS = {
     "postgres": "SELECT 1 FROM pg_class WHERE oid = to_regclass('dl_migrations')",
@@ -76,6 +80,12 @@ class Migration:
         """SHA-256 of its text, in hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def runs_with(self) -> str:
+        """The newest migration that a release must know to run on the result; this one itself unless it says otherwise."""
+        said = _RUNS_WITH.match(self.text)
+        return said[1] if said else self.name
+
 
 @cache
 def migrations(dialect: str) -> tuple[Migration, ...]:
@@ -90,7 +100,7 @@ def migrations(dialect: str) -> tuple[Migration, ...]:
 def pending(database: Database) -> list[str]:
     """Names of the migrations that the store lacks; changes nothing.
 
-    Raises `MigrationError`: `SCHEMA_TOO_NEW` if the store has some that this release does not know,
+    Raises `MigrationError`: `SCHEMA_TOO_NEW` if the store has some that this release does not know and cannot run with,
     `MIGRATION_CHANGED` if one was applied with another text.
     """
     return [migration.name for migration in _missing(database)]
@@ -119,8 +129,8 @@ def _migrate_one(database: Database) -> str | None:
         first = missing[0]
         database.script(first.text)
         database.execute(
-            "INSERT INTO dl_migrations (name, text_hash, applied_ms) VALUES (?, ?, ?)",
-            [first.name, first.text_hash, int(time.time() * 1000)],
+            "INSERT INTO dl_migrations (name, text_hash, runs_with, applied_ms) VALUES (?, ?, ?, ?)",
+            [first.name, first.text_hash, first.runs_with, int(time.time() * 1000)],
         )
         return first.name
 
@@ -129,8 +139,10 @@ def _missing(database: Database) -> list[Migration]:
     known = migrations(database.dialect)
     if not database.query(_EXISTS[database.dialect]):
         return list(known)
-    applied: dict[str, str] = dict(database.query("SELECT name, text_hash FROM dl_migrations"))
-    unknown = sorted(applied.keys() - {migration.name for migration in known})
+    rows = database.query("SELECT name, text_hash, runs_with FROM dl_migrations ORDER BY name")
+    applied = {name: text_hash for name, text_hash, _ in rows}
+    names = {migration.name for migration in known}
+    unknown = [name for name, _, runs_with in rows if name not in names and runs_with not in names]
     if unknown:
         raise MigrationError(
             "SCHEMA_TOO_NEW",

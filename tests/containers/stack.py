@@ -64,6 +64,11 @@ class Stack:
             sys.stderr.write(self.logs("committer", "standby", "mirror", "migrate"))
         self._ending.close()
 
+    def goes_on_with(self, file: Path, **environment: str) -> None:
+        """Later commands also read a compose file of the tests; what runs stays as it is until it is made again."""
+        self._files = (*self._files, str(file))
+        self._environment |= environment
+
     def compose(self, *words: str) -> str:
         """Output of `docker compose` for this stack. Raises `subprocess.CalledProcessError`, its own output shown."""
         files = [word for name in self._files for word in ("-f", str(COMPOSE / name))]

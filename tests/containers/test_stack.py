@@ -6,16 +6,22 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
+import psycopg
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 import deltalakedb
 from deltalakedb.settings import load_settings
-from tests.containers import canary
-from tests.containers.stack import Stack
+from tests.containers import canary, engine
+from tests.containers.stack import UP_SECONDS, Stack
 from tests.integration.pipeline_client import PATIENCE, TABLES
 from tests.integration.test_pipeline import read_by_everybody
 from tests.services import duck
@@ -30,10 +36,67 @@ STANDBY_SECONDS = 60.0
 """Within this a standby must have committed again; it takes about four seconds on a machine of one's own."""
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with Stack("deltalakedb-faults", tmp_path, "compose.yaml") as stack:
+NEXT = Path(__file__).parent / "next.yaml"
+NEXT_MIGRATION = "-- Runs with: 0001_lake\nCREATE TABLE dl_next (a INTEGER);\n"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack("deltalakedb-faults", tmp_path_factory.mktemp("stack"), "compose.yaml") as stack:
         yield stack
+
+
+def test_an_upgrade_service_after_service(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next release migrates the store; services of this one go on and come back on its result, and so do clients. They
+    are replaced one after the other, while every transaction that is under way then is answered: committed."""
+    for name, value in stack.settings().items():
+        monkeypatch.setenv(name, value)
+    migration = tmp_path / "0002_next.sql"
+    migration.write_text(NEXT_MIGRATION)
+    stack.goes_on_with(NEXT, NEXT_MIGRATION=str(migration))
+    keys: list[str] = []
+
+    def during(what: str, step: Callable[[], object]) -> None:
+        """A transaction begun before a step, one while it goes on and one by a client that comes after it."""
+        with deltalakedb.connect() as lake:
+            before = append(lake, f"before {what}")
+            step()
+            after = append(lake, f"after {what}")
+            assert before.result(PATIENCE).versions.keys() == after.result(PATIENCE).versions.keys() == {"upgraded"}
+
+    def append(lake: deltalakedb.Lake, key: str) -> Future[deltalakedb.Result]:
+        keys.append(key)
+        tx = lake.begin(timeout=PATIENCE)
+        tx.stage_table("upgraded", pa.table({"key": [key]}))
+        return tx.commit_async()
+
+    def replace(service: str) -> Callable[[], object]:
+        waiting = ("--wait", "--wait-timeout", str(UP_SECONDS), "--pull", "never", "--no-build")
+        return lambda: stack.compose("up", "--no-deps", *waiting, service)
+
+    during("the migration", lambda: stack.compose("run", "--rm", "--no-deps", "-T", "migrate"))
+    for service in ("committer", "standby", "mirror"):
+        during(
+            f"{service} of this release is started again", partial(engine.docker, "restart", stack.container(service))
+        )
+    leader = stack.leader()
+    follower = "standby" if leader == "committer" else "committer"
+    for service in (follower, leader, "mirror"):
+        during(f"{service} is replaced", replace(service))
+    with psycopg.connect(stack.store("owner")) as owner:
+        applied = [name for (name,) in owner.execute("SELECT name FROM lake.dl_migrations ORDER BY name")]
+    mounted = [mount["Destination"] for mount in stack.inspect(leader)["Mounts"]]
+    with deltalakedb.connect() as lake:
+        lake.sync(timeout=240)
+        table = lake.snapshot().table("upgraded")
+        rows = table.to_arrow()["key"].to_pylist()
+        options = lake.settings.storage.deltalake()
+        published = DeltaTable(table.location, storage_options=options).to_pyarrow_table()["key"].to_pylist()
+
+    assert applied == ["0001_lake", "0002_next"]
+    assert any(name.endswith("0002_next.sql") for name in mounted)
+    for read in (rows, published):
+        assert Counter(read) == Counter(keys)
 
 
 def test_everything_is_killed_once_and_read_by_spark_too(

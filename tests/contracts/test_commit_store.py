@@ -165,8 +165,11 @@ def test_a_store_in_order_passes_its_checks(store: SqlCommitStore) -> None:
 
 
 def test_a_store_of_another_release_is_refused(store: SqlCommitStore, database: Database) -> None:
-    """Older or newer than this release: a halt by name, with the next step."""
-    database.execute("INSERT INTO dl_migrations (name, text_hash, applied_ms) VALUES (?, ?, ?)", ["9999_later", "x", 1])
+    """Older or newer than this release: a halt by name, with the next step, unless the newer one says that this may go on."""
+    later = "INSERT INTO dl_migrations (name, text_hash, runs_with, applied_ms) VALUES (?, ?, ?, ?)"
+    database.execute(later, ["9998_later", "x", "0001_lake", 1])
+    store.verify()
+    database.execute(later, ["9999_last", "x", "9998_later", 1])
     with pytest.raises(TxnLogHaltedError, match="upgrade") as newer:
         store.verify()
     database.execute("DELETE FROM dl_migrations")

@@ -83,6 +83,27 @@ def test_only_what_is_missing_is_applied(address: StoreAddress, monkeypatch: pyt
     assert rows == [(1,)]
 
 
+def test_a_release_runs_on_what_the_next_one_made(address: StoreAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration may say whom it leaves running: they find nothing to do, and nothing wrong. Later ones may end that."""
+    more = Migration("0002_more", "-- Runs with: 0001_lake\nCREATE TABLE dl_more (a INTEGER);")
+    less = Migration("0003_less", "-- Runs with: 0002_more\nDROP TABLE dl_more;")
+    with closing(open_database(address, create=True)) as database:
+        migrate(database)
+        with monkeypatch.context() as next_release:
+            next_release.setattr(runner_module, "migrations", lambda dialect: (*migrations(dialect), more))
+            migrate(database)
+        verify_schema(database)
+        applied = migrate(database)
+        with monkeypatch.context() as the_one_after:
+            the_one_after.setattr(runner_module, "migrations", lambda dialect: (*migrations(dialect), more, less))
+            migrate(database)
+        with pytest.raises(TxnLogHaltedError, match=r"does not know \(0003_less\)") as halted:
+            verify_schema(database)
+
+    assert applied == []
+    assert halted.value.state == "SCHEMA_TOO_NEW"
+
+
 def test_a_failed_migration_leaves_nothing(address: StoreAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its statements and its record go together; those before it stay, and the next run goes on from there."""
     broken = Migration("0002_broken", "CREATE TABLE dl_more (a INTEGER);\nINSERT INTO dl_nowhere VALUES (1);")
