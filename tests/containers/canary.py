@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import boto3
@@ -84,7 +84,9 @@ def open_log(stack: Stack, user: str, settings: dict[str, str]) -> EventLog:
 def _processes(container: str) -> Iterator[bytes]:
     for pid in engine.docker("top", container, "-eo", "pid").split()[1:]:
         for file in ("cmdline", "environ"):
-            yield Path("/proc", pid, file).read_bytes() + b"\n"
+            # Health checks come and go.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                yield Path("/proc", pid, file).read_bytes() + b"\n"
 
 
 def _records(log: EventLog, stream: Stream) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from tests.containers import engine, images
@@ -31,6 +32,7 @@ class ContainerSet(ServerSet):
     def __init__(self) -> None:
         super().__init__()
         self._containers: list[Any] = []
+        self._reserved = ExitStack()
         self._preparing = threading.Lock()
         self._images: dict[str, str] | None = None
 
@@ -47,11 +49,11 @@ class ContainerSet(ServerSet):
         super().close()
         while self._containers:
             self._containers.pop().stop()
+        self._reserved.close()
 
     def _start_kafka(self) -> str:
-        # Its clients are told this port by the broker, so that it must be known before.
-        with reserve_port() as holder:
-            port = port_of(holder)
+        # Its clients are told this port by the broker, so that it must be known before, and be nobody else's meanwhile.
+        port = port_of(self._reserved.enter_context(reserve_port()))
         settings = {
             "KAFKA_NODE_ID": "1",
             "KAFKA_PROCESS_ROLES": "broker,controller",

@@ -38,8 +38,8 @@ class Stack:
         """Raises `ServiceUnavailable` if there is no engine or an image is missing."""
         subprocess.run([COMPOSE / "secrets.sh", self.secrets], check=True)
         for name in PORTS:
-            with reserve_port() as holder:
-                self._ports[name] = port_of(holder)
+            # Held to the end: the engine may listen there all the same, and nobody else is given the port meanwhile.
+            self._ports[name] = port_of(self._ending.enter_context(reserve_port()))
         self._environment = {
             **engine.environment(),
             **images.names(),
@@ -49,12 +49,12 @@ class Stack:
         self._ending.callback(self.compose, "down", "--volumes", "--timeout", "5")
         try:
             self.compose("up", "--wait", "--wait-timeout", str(UP_SECONDS), "--pull", "never", "--no-build")
-        except subprocess.CalledProcessError:
+            for service in ("committer", "standby", "mirror"):
+                assert self.inspect(service)["RestartCount"] == 0, f"{service} ended by itself"
+        except (subprocess.CalledProcessError, AssertionError):
             sys.stderr.write(self.logs())
             self._ending.close()
             raise
-        for service in ("committer", "standby", "mirror"):
-            assert self.inspect(service)["RestartCount"] == 0, f"{service} ended by itself:\n{self.logs(service)}"
         return self
 
     def __exit__(

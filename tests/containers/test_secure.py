@@ -199,6 +199,7 @@ def test_no_secret_is_shown_or_kept_anywhere(stack: Stack, lake: deltalakedb.Lak
     assert set(passwords) >= {"postgres-mirror", "s3-producer", "kafka-committer", "s3.pem", "ca.key"}
     for place in ("log staged", "SQL dl_table_versions", "s3 tables/noted/_delta_log/00000000000000000000.json"):
         assert public in found[place], place
+    assert b"DELTALAKEDB_STORE_FILE" in found["processes of committer"]
     assert [(where, name) for where in found for name in passwords if passwords[name] in found[where]] == [
         canary.UNAVOIDABLE
     ]
