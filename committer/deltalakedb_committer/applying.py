@@ -25,7 +25,7 @@ from .deciding.decisions import Decision
 from .deciding.folded import decide_fold
 from .deciding.folding import Unit
 from .deciding.isolation import IsolatedEvent
-from .deciding.needs import Needs, StagedEvent, Undecodable, Unread, add_needs
+from .deciding.needs import Isolated, Needs, StagedEvent, Undecodable, Unread, add_needs
 from .deciding.quotas import Admission, Claim, claim_of
 from .deciding.rules import Rules, rules
 from .deciding.state import State
@@ -60,6 +60,20 @@ def event_of(record: Record, rules: Rules) -> StagedEvent:
         # Quotas go by the headers of what is not decoded.
         return Undecodable.of(record, "its headers are those of another chunk")
     return event
+
+
+def isolated_event_of(record: Record, row: IsolatedEvent, read: Callable[[Record], StagedEvent]) -> StagedEvent:
+    """What a record says that was isolated before; one that is a committer's death nobody looks at.
+
+    Raises `TxnLogHaltedError` (`LOG_DIVERGED`) if the record is another one than was isolated there.
+    """
+    if hashlib.sha256(record.value).digest() != row.event_hash:
+        raise TxnLogHaltedError(
+            "LOG_DIVERGED",
+            f"record {record.position} of the staged stream is not the one that was isolated there: the log was changed, "
+            "or it is another lake's. Restore it",
+        )
+    return Isolated(record=record, isolated=row) if row.rejected else read(record)
 
 
 class Applier:

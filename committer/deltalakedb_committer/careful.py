@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 
 from deltalakedb.eventlog import Record
 
+from .applying import NONE_ISOLATED, isolated_event_of
 from .attempting import Attempting
 from .deciding.isolation import DEATHS, Attempts, Begun, IsolatedEvent
 from .deciding.needs import Isolated, StagedEvent
@@ -29,12 +30,18 @@ class Isolating:
     """Which events of a lake are isolated, and what they were. Used by the committer's thread."""
 
     def __init__(
-        self, store: SqlCommitStore, attempting: Attempting, *, clock: Callable[[], float] = time.time
+        self,
+        store: SqlCommitStore,
+        attempting: Attempting,
+        *,
+        told: Mapping[int, IsolatedEvent] = NONE_ISOLATED,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`told` is what was told of events that the store has not come to yet."""
         self._store = store
         self._attempting = attempting
         self._clock = clock
-        self._isolated = store.isolated_events()
+        self._isolated = {**store.isolated_events(), **told}
         self._sizes = {row.size for row in self._isolated.values() if row.rejected}
         self._noted: Attempts | None = None
         self._rehearsal = Rehearsal(store.lake())
@@ -52,8 +59,8 @@ class Isolating:
 
     @property
     def alone(self) -> Container[int]:
-        """Positions of records that are in no fold: all that come while care is taken."""
-        return range(_ALL) if self.is_careful else ()
+        """Positions of records that are in no fold: all that come while care is taken, and all that ever were."""
+        return range(_ALL) if self.is_careful else self._isolated
 
     def begin(self, cursor: Cursor, read_until: int) -> None:
         """Note that a batch is begun at the cursor, the first since a takeover, of the records that have been read so
@@ -78,6 +85,9 @@ class Isolating:
         self, record: Record, read: Callable[[Record], StagedEvent], cursor: Cursor, rules: Rules
     ) -> StagedEvent:
         """What a record says, as `read` tells, or that nobody is to look at it."""
+        known = self._isolated.get(record.position)
+        if known is not None:
+            return isolated_event_of(record, known, read)
         if len(record.value) in self._sizes:
             digest = hashlib.sha256(record.value).digest()
             for row in self._isolated.values():

@@ -10,10 +10,14 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from deltalakedb.codec import decode_told
+import msgspec
+
+from deltalakedb.codec import HEADER_ISOLATED, decode_told
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Record, Stream
 from deltalakedb.events import Commit
+
+from .deciding.isolation import IsolatedEvent
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,24 @@ class ToldCommits:
             self._commits.extend(_commits(self._reader.read(READ_RECORDS, READ_SECONDS)))
             if not self._commits:
                 return None
+
+
+def told_isolated(log: EventLog, position: int) -> dict[int, IsolatedEvent]:
+    """What was told of events that were isolated, from `position` on: no other store decides that anew."""
+    found: dict[int, IsolatedEvent] = {}
+    next_position, end = log.beginning(Stream.DEAD_LETTER), log.end(Stream.DEAD_LETTER)
+    reader = log.reader(Stream.DEAD_LETTER, next_position)
+    try:
+        while next_position < end and (records := reader.read(READ_RECORDS, READ_SECONDS)):
+            for record in records:
+                row = dict(record.headers).get(HEADER_ISOLATED)
+                if row is not None:
+                    told = msgspec.json.decode(row, type=IsolatedEvent)
+                    found[told.position] = told
+            next_position = records[-1].next_position
+    finally:
+        reader.close()
+    return {at: told for at, told in found.items() if at >= position}
 
 
 def _read(log: EventLog, position: int, end: int) -> list[Commit]:

@@ -8,7 +8,6 @@ changed the store behind the committer's back.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from deltalakedb.database.schema import migrate
 from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Record, Stream
 
-from .applying import Applier
+from .applying import Applier, isolated_event_of
 from .batching import Batching
 from .deciding.folding import Unit
 from .deciding.isolation import IsolatedEvent
-from .deciding.needs import Isolated, StagedEvent
+from .deciding.needs import StagedEvent
 from .storing.digests import Digest, digests
 from .storing.isolated import isolated_events
 from .storing.store import Cursor, SqlCommitStore
@@ -189,15 +188,5 @@ def _batches(log: EventLog, applier: Applier, end: int, isolated: Mapping[int, I
 
 
 def _event(record: Record, isolated: Mapping[int, IsolatedEvent], applier: Applier) -> StagedEvent:
-    """What a record says; of one that is a committer's death nobody looks at more than its bytes.
-
-    Raises `TxnLogHaltedError` (`LOG_DIVERGED`) if the record is another one than was isolated there.
-    """
     row = isolated.get(record.position)
-    if row is not None and hashlib.sha256(record.value).digest() != row.event_hash:
-        raise TxnLogHaltedError(
-            "LOG_DIVERGED",
-            f"record {record.position} of the staged stream is not the one that was isolated there: the log was changed, "
-            "or it is another lake's. Restore it",
-        )
-    return applier.event_of(record) if row is None or not row.rejected else Isolated(record=record, isolated=row)
+    return applier.event_of(record) if row is None else isolated_event_of(record, row, applier.event_of)

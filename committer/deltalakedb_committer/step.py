@@ -23,7 +23,7 @@ from .applying import Applier
 from .attempting import Attempting
 from .batching import Batching, may_change_rules
 from .careful import Isolating
-from .catching_up import ToldCommits
+from .catching_up import ToldCommits, told_isolated
 from .deciding.big import is_big
 from .deciding.decisions import Commit, Decision, Imported
 from .deciding.folding import Fold, Unit
@@ -107,7 +107,8 @@ class Committer:
         self._outbox.publish(store.outbox(), cursor.position)
         _TOLD_AGAIN.reached()
         self._attempting = attempting or Attempting()
-        self._isolating = Isolating(store, self._attempting, clock=clock)
+        told = {} if self._told is None else told_isolated(log, cursor.position)
+        self._isolating = Isolating(store, self._attempting, told=told, clock=clock)
         self._begins = True
         """Whether nothing was decided since the takeover."""
         self._reader: LogReader = log.reader(Stream.STAGED, cursor.position)

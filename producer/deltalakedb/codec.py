@@ -34,6 +34,7 @@ HEADER_CHUNK: Final = "dl-chunk"
 HEADER_CLIENT: Final = "dl-client"
 HEADER_POSITION: Final = "dl-position"
 HEADER_ERROR: Final = "dl-error"
+HEADER_ISOLATED: Final = "dl-isolated"
 
 _PREFIX = len(MARKER) + 8
 _NAMESPACE = "deltalakedb.v1"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from deltalakedb.codec import HEADER_POSITION
+from deltalakedb.codec import HEADER_ISOLATED, HEADER_POSITION
 from deltalakedb.errors import Reason
 from deltalakedb.eventlog import Stream
 from deltalakedb.events import Outcome
@@ -73,7 +73,7 @@ def test_an_event_that_kills_is_isolated(served: ServedLake, at: str, act: str, 
     (letter,) = (
         found
         for found in read_all(served.log, Stream.DEAD_LETTER)
-        if int(dict(found.headers)[HEADER_POSITION]) == position
+        if int(dict(found.headers)[HEADER_POSITION]) == position and HEADER_ISOLATED not in dict(found.headers)
     )
     (record,) = (found for found in read_all(served.log, Stream.STAGED) if found.position == position)
     assert letter.value == record.value

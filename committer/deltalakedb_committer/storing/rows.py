@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from deltalakedb.codec import HEADER_ERROR, HEADER_POSITION, encode_told
+from deltalakedb.codec import HEADER_ERROR, HEADER_ISOLATED, HEADER_POSITION, encode_told
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES, Stream
 from deltalakedb.events import Commit as CommitEvent
 from deltalakedb.events import CommittedTable, Outcome
@@ -168,8 +168,11 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
 def seal(batch: Batch) -> None:
     """Put together what the decisions of the batch tell; once, after all of them were added."""
     told = [(Stream.DEAD_LETTER, 0, *_dead_letter(letter)) for letter in batch.dead_letters]
+    isolated = batch.inserts["dl_isolated_events"]
+    told += [(Stream.DEAD_LETTER, 0, _isolated(row), b"") for row in isolated]
     told += [(Stream.COMMITS, 0, {}, payload) for payload in encode_told(batch.commits)]
     positions = [letter.record.position for letter in batch.dead_letters] + [one.position for one in batch.commits]
+    positions += [row[0] for row in isolated]
     for partition, outcomes in batch.outcomes.items():
         told += [(Stream.OUTCOMES, partition, {}, payload) for payload in encode_told(outcomes)]
         positions.append(outcomes[-1].position)
@@ -418,6 +421,11 @@ def _add_rest(batch: Batch, table_no: int, version: int, change: Actions) -> Non
         inserts["dl_txn_actions"].append((*at, txn.app_id, txn.version, txn.last_updated, txn.rest))
     for domain in change.domains:
         inserts["dl_domain_metadata"].append((*at, domain.domain, domain.configuration, domain.removed, domain.rest))
+
+
+def _isolated(row: tuple[Any, ...]) -> dict[str, bytes]:
+    """A row of `dl_isolated_events`, for the committer of an older store to find."""
+    return {HEADER_POSITION: b"%d" % row[0], HEADER_ISOLATED: msgspec.json.encode(row)}
 
 
 def _dead_letter(letter: DeadLetter) -> tuple[dict[str, bytes], bytes]:
