@@ -55,4 +55,4 @@ def table_location(root: str, name: str, dropped_seq: int | None = None) -> str:
 
 def digest(chunks: list[bytes]) -> bytes:
     """The content digest of a transaction (32 bytes): SHA-256 over the SHA-256 of each chunk's encoded content."""
-    return hashlib.sha256(b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)).digest()
+    return hashlib.sha256(b"".join([hashlib.sha256(chunk).digest() for chunk in chunks])).digest()

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ _MIN, _MAX = -(2**63), 2**63 - 1
 _SHORT_DECIMAL = 18
 _INTEGERS = frozenset({"byte", "short", "integer", "long"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DOUBLE, _FLOAT, _LONG = struct.Struct(">d"), struct.Struct(">f"), struct.Struct(">q")
 _EXACT = 10**15  # decimal numbers of so many units survive being a double
@@ -278,8 +279,7 @@ def _micros(value: Any) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _micros_down(value: Any) -> Slot:

@@ -43,9 +43,10 @@ def level_of(content: Content, files: Iterable[Files], tables: Iterable[str]) ->
         if of_table.removes or work.cdc or reads(work):
             blind = False
         changes_data = changes_data or bool(work.intents or work.others or work.cdc) or of_table.changes_data
-    levels = {asked, *tables} if changes_data else {asked}
-    isolation = next((level for level in reversed(LEVELS) if level in levels), SNAPSHOT_ISOLATION)
-    return Level(isolation, blind)
+    levels = [] if asked is None else [asked]
+    if changes_data:
+        levels += tables
+    return Level(max(levels, key=LEVELS.index, default=SNAPSHOT_ISOLATION), blind)
 
 
 def reads(work: TableWork) -> bool:

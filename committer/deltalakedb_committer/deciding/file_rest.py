@@ -58,7 +58,7 @@ def with_fields(rest: str | None, more: FileRest) -> str | None:
 def live_file(add: AddFile, version: int, n: int) -> LiveFile:
     """The add as a decision finds it once it is live."""
     if add.rest is None:
-        return LiveFile(version=version, n=n, size=add.size, partition_values=add.partition_values)
+        return LiveFile(version, n, add.size, add.partition_values)
     more, _ = split_rest(add.rest, ADD_REST)
     return LiveFile(
         version=version,

@@ -52,7 +52,7 @@ class StagedChange(NamedTuple):
     """Live rows that end, be it that an add takes their place."""
 
 
-class Effect(NamedTuple):
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What the files of a transaction do to a table. The tuples are empty where the rows lie in SQL."""
 
     adds: tuple[AddFile, ...]
@@ -107,21 +107,15 @@ class Files(Protocol):
 class GivenFiles:
     """Those of a transaction that is there whole."""
 
-    __slots__ = ("_adds", "_measures", "_paths", "_removes")
+    __slots__ = ("_adds", "_measures", "_paths", "_removes", "adds", "removes")
 
     def __init__(self, work: TableWork) -> None:
         self._adds = work.adds
         self._removes = work.removes
+        self.adds = len(work.adds)
+        self.removes = len(work.removes)
         self._measures = Measures((), ())
         self._paths: frozenset[str] | None = None
-
-    @property
-    def adds(self) -> int:
-        return len(self._adds)
-
-    @property
-    def removes(self) -> int:
-        return len(self._removes)
 
     @property
     def changes_data(self) -> bool:

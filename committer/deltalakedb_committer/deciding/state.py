@@ -209,8 +209,7 @@ class TableState:
         return facts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
     """A decision that is in SQL already. `digest` is None where nothing was sent (cancelled first)."""
 
     txn_id: str

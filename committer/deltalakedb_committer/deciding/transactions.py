@@ -87,8 +87,7 @@ def change_tables(content: Content, files: Sequence[Files], txn_id: str, time_ms
     for draft in changed:
         for app in content.apps:
             _check_app_order(app.app_id, app.version, draft.table)
-    newest = max([draft.table.time_ms for draft in changed], default=0)
-    at = max(time_ms, state.time_ms, 1 + newest)
+    at = max(time_ms, state.time_ms, *[1 + draft.table.time_ms for draft in changed])
     return Changed(at, tuple([_change(draft, content.apps, level, at) for draft in changed]))
 
 
