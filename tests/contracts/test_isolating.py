@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,14 +18,16 @@ from deltalakedb.errors import TxnLogDatabaseError, TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, Record, Stream, open_event_log
 from deltalakedb.events import SetRules, StagedTransaction
 from deltalakedb_committer import attempting as attempting_module
+from deltalakedb_committer import rehearsal
 from deltalakedb_committer.attempting import Attempting
 from deltalakedb_committer.deciding.isolation import DEATHS, Attempts, Begun, IsolatedEvent
+from deltalakedb_committer.deciding.state import Lake
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.isolated import attempts
 from deltalakedb_committer.storing.store import SqlCommitStore
-from tests.direct import LAKE_ID
+from tests.direct import LAKE_ID, ROOT
 from tests.logged import made, publish
 from tests.model_lake import control, staged
 from tests.stores import address, database
@@ -210,3 +213,58 @@ def test_idle_leaders_note_nothing(log: EventLog, database: Database) -> None:
 
     assert noted == attempts(database, LAKE_ID) == Attempts(position=0, begun=1, read_until=1)
     assert log.end(Stream.STAGED) == store.cursor().position
+
+
+CHILD = """
+import os, signal, sys
+from deltalakedb import failpoints
+from deltalakedb_committer import rehearsal
+
+def harm():
+    if sys.argv[1] == "memory":
+        bytearray(3 * 1024**3)
+    elif sys.argv[1] == "time":
+        while True:
+            pass
+    elif sys.argv[1] == "exit":
+        raise LookupError("nobody expected this")
+    else:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+rehearsal.CPU_SECONDS = 1
+failpoints.arm("committer.decoding", harm, over=lambda record: b"harm" in record.value)
+rehearsal.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "ending"),
+    [
+        ("memory", "ran out of 1024 MiB of memory"),
+        ("time", "ran out of 20 s of processor time"),
+        ("exit", "ended with exit code 1"),
+        ("SIGSEGV", "ended with signal 11"),
+        ("SIGKILL", None),
+    ],
+)
+def test_a_child_tells_what_an_event_does(monkeypatch: pytest.MonkeyPatch, what: str, ending: str | None) -> None:
+    """It has so much memory and processor time, and what ends it is not let near the lake; but what the system or an
+    operator ends says nothing of the event. The next event has a new child."""
+    monkeypatch.setattr(rehearsal, "COMMAND", (sys.executable, "-c", CHILD, what))
+    trial = rehearsal.Rehearsal(Lake(lake_id=LAKE_ID, root=ROOT, fence=True))
+    fine, harmful = (Record(0, n, 0, value, ()) for n, value in enumerate((b"fine", b"harm")))
+    try:
+        assert trial.death_of(fine, 1) is None
+        assert trial.death_of(harmful, 1) == ending
+        assert trial.death_of(fine, 1) is None
+    finally:
+        trial.close()
+
+
+def test_without_a_child_events_are_decided_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be started, that is said, and no event is to blame."""
+    for command in (("/nothing/there",), (sys.executable, "-c", "raise SystemExit(3)")):
+        monkeypatch.setattr(rehearsal, "COMMAND", command)
+        trial = rehearsal.Rehearsal(Lake(lake_id=LAKE_ID, root=ROOT, fence=True))
+
+        assert trial.death_of(Record(0, 0, 0, b"", ()), 1) is None
