@@ -35,6 +35,8 @@ class Work:
     """URI of the store."""
     log: str
     """Where its output goes: path of a file."""
+    beside: str | None = None
+    """URI of the store of a second lake that it serves."""
     at: str | None = None
     """The failpoint at which something happens to it; None: nothing does."""
     act: str = "kill"
@@ -64,7 +66,7 @@ def _committer(given: dict[str, Any]) -> int:
         expires_ms: Any = Applier.__dict__["expires_ms"]
         Applier.expires_ms = property(lambda applier: expires_ms.fget(applier) and 0)  # type: ignore[method-assign, assignment]
     try:
-        commands.run(store=[work.store], takeover_after=work.takeover_after)
+        commands.run(store=[store for store in (work.store, work.beside) if store], takeover_after=work.takeover_after)
     except typer.Exit as ended:
         return ended.exit_code
     return 0
