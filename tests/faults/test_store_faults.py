@@ -112,7 +112,7 @@ def test_a_commit_does_not_arrive(committer: DirectCommitter, direct: StoreAddre
     assert stored(direct) == before
 
 
-@pytest.mark.parametrize("statement", [b"UPDATE dl_committer_position", b"COPY dl_live_files", b"COPY dl_outbox"])
+@pytest.mark.parametrize("statement", [b"UPDATE dl_committer_position", b"COPY dl_transactions", b"COPY dl_live_files"])
 def test_a_connection_breaks_before_the_commit(
     committer: DirectCommitter, direct: StoreAddress, proxy: TcpProxy, statement: bytes
 ) -> None:
