@@ -11,6 +11,7 @@ from deltalakedb.events import (
     Commit,
     Committed,
     CommittedTable,
+    Completion,
     Content,
     Control,
     CreateTable,
@@ -205,6 +206,7 @@ SAMPLES: dict[str, Event | Told] = {
     "control.v1.lake_action": _control(
         LakeAction(action="target-add", table="orders", target="copy", parameters={"root": "s3://other"})
     ),
+    "completion.v1": Completion(lake_id=LAKE, client_id="committer-1", txn_id=TXN, heads={TXN: 7}),
     "commit.v2": (_COMMIT, _COMMIT),
     "outcome.v2": (_COMMITTED, _REJECTED),
 }

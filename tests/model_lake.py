@@ -224,6 +224,9 @@ class ModelLake:
                     digest=row["digest"],
                     chunk_digest=row["chunk_digest"],
                     size=len(row["content"]),
+                    position=row["position"],
+                    client_id=row["client_id"],
+                    outcome_partition=row["outcome_partition"],
                     content=row["content"],
                     head=row["head"],
                 )
@@ -233,6 +236,13 @@ class ModelLake:
                 add_content(needs, event.content)
         for row in sorted(self.rows["dl_staged_chunks"], key=lambda row: int(row["position"])):
             state.incomplete.staged(row["txn_id"], row["time_ms"], row["client_id"], row["size"])
+            if row["head"] is not None:
+                state.big.add(row["txn_id"])
+        for txn_id in state.big:
+            chunks = [row for row in self.rows["dl_staged_chunks"] if row["txn_id"] == txn_id]
+            if len(chunks) == chunks[0]["chunk_count"]:
+                state.incomplete.completed(txn_id)
+                state.complete[txn_id] = None
         txn_ids = set(needs.txn_ids)
         for row in self.rows["dl_app_transactions"]:
             if any(version <= row["app_version"] for version in needs.apps.get(row["app_id"], ())):

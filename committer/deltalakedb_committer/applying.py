@@ -8,31 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
 from deltalakedb.codec import decode
-from deltalakedb.errors import TxnLogDecodeError, TxnLogHaltedError
+from deltalakedb.errors import TxnLogDecodeError, TxnLogError, TxnLogHaltedError
 from deltalakedb.eventlog import Record
-from deltalakedb.events import Cancel, Control, StagedTransaction, Tick
+from deltalakedb.events import Cancel, Completion, Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 
-from .completing import complete
-from .deciding.big import is_big
+from .completing import complete, questions, rehearse
+from .deciding.big import decides
 from .deciding.decide import advance, decide, isolated
 from .deciding.decisions import Decision
 from .deciding.folded import decide_fold
 from .deciding.folding import Unit
 from .deciding.isolation import IsolatedEvent
 from .deciding.needs import Isolated, Needs, StagedEvent, Undecodable, Unread, add_needs
+from .deciding.parts import Found
 from .deciding.quotas import Admission, Claim, claim_of
 from .deciding.rules import Rules, rules
 from .deciding.state import State
-from .storing.rows import Batch, add_decision, seal
+from .storing.aside import Aside
+from .storing.rows import Batch, Placed, add_decision, seal
+from .storing.staged_files import Asked, Question
 from .storing.store import Cursor, SqlCommitStore
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+NOTHING_KNOWN: Mapping[Question, Found] = MappingProxyType({})
 
 _DECODING = Failpoint("committer.decoding")
 _DECIDING = Failpoint("committer.deciding")
@@ -79,8 +87,10 @@ def isolated_event_of(record: Record, row: IsolatedEvent, read: Callable[[Record
 class Applier:
     """Applies batches to a store, from a cursor on. After an error it is of no more use."""
 
-    def __init__(self, store: SqlCommitStore, cursor: Cursor) -> None:
+    def __init__(self, store: SqlCommitStore, cursor: Cursor, *, clears: bool = True) -> None:
+        """Unless it `clears`, what is staged of big transactions stays when they are decided, and is `left`."""
         self._store = store
+        self._clears = clears
         self._cursor = cursor
         self._state = _load_state(store, cursor)
         self._admission = Admission()
@@ -103,6 +113,16 @@ class Applier:
         return None if since is None else since + self._state.rules.expire_ms
 
     @property
+    def complete(self) -> Collection[str]:
+        """Big transactions that are all there and not decided yet, in their order."""
+        return self._state.complete.keys()
+
+    @property
+    def left(self) -> dict[str, None]:
+        """Decided transactions of which something may still be staged. Whoever clears it away takes them out."""
+        return self._state.left
+
+    @property
     def lake_id(self) -> str:
         """The lake's id."""
         return self._state.lake.lake_id
@@ -121,7 +141,7 @@ class Applier:
                 txn_id = event.envelope.txn_id
                 if event.envelope.chunk_count != 1 or txn_id in state.incomplete:
                     self._admission.saw((txn_id,))
-            case Control(command=Cancel(txn_id=txn_id)):
+            case Control(command=Cancel(txn_id=txn_id)) | Completion(txn_id=txn_id):
                 self._admission.saw((txn_id,))
             case Control(command=Tick()):
                 self._admission.saw(None)
@@ -140,14 +160,17 @@ class Applier:
         decided_ms: int | None = None,
         isolated: Mapping[int, IsolatedEvent] = NONE_ISOLATED,
         on_decision: Callable[[Decision], None] | None = None,
-        before_write: Callable[[Batch], None] | None = None,
+        before_write: Callable[[Batch], Aside | None] | None = None,
+        known: Mapping[Question, Found] = NOTHING_KNOWN,
     ) -> Batch:
         """Decide the next records of the log and write what comes of them; the batch, with what is to be told.
 
         `published_position` moves the outbox's mark, `lag_events` and `decided_ms` are told with outcomes. What is
         `isolated`, by position, is recorded with the records that it is about.
-        `on_decision` sees each decision and may wait, `before_write` sees the batch and may refuse it. Raises the errors of the store, `TxnLogFencedError` if another
-        committer took over, and `TxnLogHaltedError` for a rule set that only a newer release knows.
+        `on_decision` sees each decision and may wait, `before_write` sees the batch, may refuse it, and says where it is
+        written if not here. `known` is what was found out already about big transactions. Raises the errors of the
+        store, `TxnLogFencedError` if another committer took over, and `TxnLogHaltedError` for a rule set that only a
+        newer release knows.
         """
         needs = Needs()
         for unit in units:
@@ -155,8 +178,8 @@ class Applier:
                 add_needs(needs, event)
         self._store.load(needs, self._state)
         event = units[0][0][1]
-        if is_big(event, self._state.rules):
-            complete(event, self._state, self._store, self._cursor)
+        if isinstance(event, Completion) and decides(event, self._state):
+            complete(event.txn_id, self._state, self._store, self._cursor, known)
         _LOADED.reached()
         batch = Batch()
         for unit in units:
@@ -170,11 +193,57 @@ class Applier:
             batch.inserts["dl_isolated_events"] += [isolated[found] for found in positions if found in isolated]
         seal(batch)
         self._state.forget()
+        self._leave(batch)
         _DECIDED.reached()
-        if before_write is not None:
-            before_write(batch)
-        self._write(units[-1][-1][0], batch, published_position)
+        aside = None if before_write is None else before_write(batch)
+        self._write(units[-1][-1][0], batch, published_position, aside)
         return batch
+
+    def questions(self, txn_id: str) -> Sequence[Asked]:
+        """What can be found out about a complete transaction before it is decided. Raises the errors of the store."""
+        return self._beforehand(txn_id, lambda: questions(txn_id, self._state, self._store))
+
+    def rehearse(self, txn_id: str, known: Mapping[Question, Found]) -> Sequence[Placed]:
+        """What a complete transaction would place if it were decided now: nothing if it would be rejected, or if that
+        cannot be told from what is `known`. Raises the errors of the store."""
+
+        def placed() -> Sequence[Placed]:
+            state, batch = self._state, Batch()
+            if rehearse(txn_id, state, self._store, known):
+                event = Completion(lake_id=self.lake_id, client_id="", txn_id=txn_id)
+                add_decision(batch, decide(state, event, position=self._cursor.position, time_ms=state.time_ms))
+            return batch.placed
+
+        return self._beforehand(txn_id, placed)
+
+    def version(self, table_no: int) -> tuple[str, int]:
+        """Id and version of a table that was named lately."""
+        table = self._state.tables[table_no]
+        return table.table_id, table.version
+
+    def _beforehand(self, txn_id: str, work: Callable[[], Sequence[_T]]) -> Sequence[_T]:
+        needs = Needs()
+        add_needs(needs, Completion(lake_id=self.lake_id, client_id="", txn_id=txn_id))
+        try:
+            self._store.load(needs, self._state)
+            return work()
+        except TxnLogError:
+            raise
+        except Exception:
+            # The decision meets it again, and that belongs to a record, which can be set aside.
+            logger.exception("transaction %s cannot be prepared", txn_id)
+            return ()
+        finally:
+            self._state.forget()
+
+    def _leave(self, batch: Batch) -> None:
+        """What is staged of decided transactions goes with this batch, unless somebody else clears it away."""
+        left = self._state.left
+        if self._clears:
+            batch.finished_chunks += [txn_id for txn_id in left if txn_id not in batch.finished_chunks]
+            left.clear()
+        else:
+            batch.finished_chunks = [txn_id for txn_id in batch.finished_chunks if txn_id not in left]
 
     def _decide_unit(self, unit: Unit) -> list[Decision]:
         if len(unit) > 1:
@@ -192,9 +261,9 @@ class Applier:
             # One record must not stop the lake, and an error here is as deterministic as a decision: every replay
             # meets it again. It becomes a recorded rejection and the record itself a dead letter.
             logger.exception("record %s cannot be decided and is set aside", record.position)
-            return isolated(state, record, f"{type(error).__name__} while it was decided")
+            return isolated(state, record, event, f"{type(error).__name__} while it was decided")
 
-    def _write(self, last: Record, batch: Batch, published_position: int) -> None:
+    def _write(self, last: Record, batch: Batch, published_position: int, aside: Aside | None) -> None:
         cursor = replace(
             self._cursor,
             position=last.next_position,
@@ -205,7 +274,11 @@ class Applier:
             rule_set=self._state.rules.number,
             published_position=max(self._cursor.published_position, published_position),
         )
-        self._store.write(self._cursor, batch, cursor)
+        if aside is None:
+            self._store.write(self._cursor, batch, cursor)
+        else:
+            aside.write(self._cursor, batch, cursor)
+            self._store.forget_partitions()
         _WRITTEN.reached()
         self._cursor = cursor
         if cursor.position >= self._seen_until:

@@ -64,7 +64,7 @@ class Stepper:
             self._store = open_store(self._settings)
         cursor = self._store.cursor()
         if self._committer is not None and self._committer.cursor != cursor:
-            if self._log.end(Stream.STAGED) == cursor.position:
+            if self._log.end(Stream.STAGED) == cursor.position and not self._store.observe().undecided:
                 return 0
             self._committer.__exit__(None, None, None)
             self._committer = None

@@ -19,6 +19,7 @@ from deltalakedb.ids import new_txn_id
 from deltalakedb.settings import Settings
 
 from .leadership import Heartbeat, Leadership, LockFile
+from .storing.aside import Aside
 from .storing.store import SqlCommitStore
 
 OBJECT_STORE = "s3://"
@@ -108,6 +109,18 @@ def open_store(settings: Settings) -> SqlCommitStore:
         store.close()
         raise
     return store
+
+
+def open_aside(settings: Settings) -> Aside | None:
+    """A second connection for what takes long; None where a store has one writer at a time."""
+    if settings.address.engine != "postgres":
+        return None
+    store = open_store(settings)
+    try:
+        lake_id = store.lake().lake_id
+    finally:
+        store.close()
+    return Aside(lambda: open_database(settings.address, by_key=True), lake_id)
 
 
 def open_log(settings: Settings) -> EventLog:

@@ -12,7 +12,7 @@ from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import Settings
 
 from .attempting import Attempting
-from .lake import holder, leadership, open_log, open_store
+from .lake import holder, leadership, open_aside, open_log, open_store
 from .measuring import LakeWatch
 from .service import MAX_BACKOFF, serve
 
@@ -61,6 +61,7 @@ def _serve(
             health=seen,
             stop=stop,
             attempting=attempting,
+            open_aside=lambda: open_aside(lake),
         )
     finally:
         log.close()

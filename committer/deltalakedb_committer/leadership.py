@@ -109,7 +109,8 @@ class Heartbeat:
 
     def acquire(self, stop: threading.Event) -> bool:
         """Wait until nobody leads, or the leader stood still for `takeover_after` seconds though there is work to do: the
-        log grew, or what was decided last may not have been told. Of several that wait, one is let in.
+        log grew, what was decided last may not have been told, or a big transaction is all there. Of several that wait,
+        one is let in.
 
         A log that ends before the leader's position is no reason to wait either: whoever takes over says what is wrong.
         """
@@ -119,7 +120,7 @@ class Heartbeat:
             since = time.monotonic()
             while not stop.is_set():
                 stands_still = time.monotonic() - since >= self._takeover_after and (
-                    seen.untold or self._log.end(Stream.STAGED) != seen.position
+                    seen.untold or seen.undecided or self._log.end(Stream.STAGED) != seen.position
                 )
                 if stands_still:
                     logger.warning("the committer of epoch %s stands still; taking over", seen.epoch)

@@ -15,6 +15,7 @@ from .attempting import Attempting
 from .leadership import Leadership
 from .measuring import BatchMeter
 from .step import Committer
+from .storing.aside import Aside
 from .storing.store import SqlCommitStore
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def serve(
     health: Health,
     stop: threading.Event,
     attempting: Attempting,
+    open_aside: Callable[[], Aside | None] = lambda: None,
 ) -> None:
     """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses; `attempting` outlives
     them, and earlier calls for the same lake.
@@ -58,6 +60,7 @@ def serve(
                         health=health,
                         stop=stop,
                         attempting=attempting,
+                        open_aside=open_aside,
                     )
             except (TxnLogDatabaseError, TxnLogEventLogError) as error:
                 if isinstance(error, TxnLogDatabaseError) and not _passes(error):
@@ -81,8 +84,9 @@ def _lead(
     health: Health,
     stop: threading.Event,
     attempting: Attempting,
+    open_aside: Callable[[], Aside | None],
 ) -> None:
-    store = open_store()
+    store, aside = open_store(), open_aside()
     try:
         meter = BatchMeter(health.measurements)
         with Committer(
@@ -90,6 +94,7 @@ def _lead(
             log,
             holder=holder,
             attempting=attempting,
+            aside=aside,
             gather_seconds=GATHER_SECONDS,
             wait=stop.wait,
             on_batch=meter,
@@ -101,6 +106,8 @@ def _lead(
                 leadership.progressed()
                 health.progressed()
     finally:
+        if aside is not None:
+            aside.close()
         store.close()
 
 

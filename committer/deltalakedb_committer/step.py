@@ -15,7 +15,7 @@ from typing import Self
 from deltalakedb.codec import encode
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
-from deltalakedb.events import Control, StagedTransaction, Tick
+from deltalakedb.events import Cancel, Completion, Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import new_txn_id
 
@@ -30,6 +30,8 @@ from .deciding.folding import Fold, Unit
 from .deciding.needs import StagedEvent
 from .gathering import Gathering
 from .outbox import Outbox
+from .placing import Placing
+from .storing.aside import Aside
 from .storing.rows import Batch
 from .storing.store import Cursor, SqlCommitStore
 
@@ -44,6 +46,8 @@ IDLE_SECONDS = 0.005
 """How long a log that has brought nothing is waited for before a fold is closed by a tick."""
 CLOSING_SECONDS = 1.0
 """How long that tick is waited for before the step returns without it."""
+LOOK_SECONDS = 0.02
+"""How long an idle loop waits for a record while something is done beside it."""
 PACE_MS = 1_000
 """How far T may run ahead of our clock before the loop waits instead of writing."""
 
@@ -70,6 +74,7 @@ class Committer:
         *,
         holder: str,
         attempting: Attempting | None = None,
+        aside: Aside | None = None,
         gather_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
         wait: Callable[[float], object] = time.sleep,
@@ -77,8 +82,9 @@ class Committer:
     ) -> None:
         """Takes over. `attempting` knows what earlier ones of this process have begun. A batch may wait `gather_seconds`
         for the clients it expects, see `gathering`, and a fold for what may come into it; with 0 neither waits for what
-        is not on the log. `wait` is asked to let seconds pass where commits would run ahead of the `clock`, and may do
-        with less. `on_batch` is told the records of each batch that was written, what came of them, and the seconds that
+        is not on the log. What takes long about big transactions is done `aside`, if there is such a connection; it
+        stays open. `wait` is asked to let seconds pass where commits would run ahead of the `clock`, and may do with
+        less. `on_batch` is told the records of each batch that was written, what came of them, and the seconds that
         it took."""
         self._store = store
         self._log = log
@@ -87,10 +93,11 @@ class Committer:
         self._on_batch = on_batch
         self._holder = holder
         self._ticked = 0.0
-        self._applier = Applier(store, store.take_over(holder))
+        self._applier = Applier(store, store.take_over(holder), clears=aside is None)
         _TAKEN_OVER.reached()
         self._outbox = Outbox(log)
         self._batching = Batching(self._event)
+        self._placing = Placing(self._applier, aside, self._append_completion)
         self._closing: tuple[Fold, Future[list[int]]] | None = None
         self._waits = gather_seconds > 0
         self._gathering = Gathering(gather_seconds)
@@ -142,7 +149,8 @@ class Committer:
 
     def _step(self, limit: int, timeout: float) -> int:
         self._tick()
-        units = self._next_units(limit, timeout)
+        self._place()
+        units = self._next_units(limit, min(timeout, LOOK_SECONDS) if self._placing.is_busy else timeout)
         if not units:
             self._outbox.published_position()
             return 0
@@ -155,12 +163,14 @@ class Committer:
             decided_ms=int(self._clock() * 1000),
             isolated=self._isolating.events,
             on_decision=self._pace,
-            before_write=None if self._told is None else self._compare,
+            before_write=self._before_write,
+            known=self._placing.known,
         )
         self._begins = False
         self._isolating.moved(self.cursor)
         self._outbox.publish(batch.outbox, self.cursor.position)
         _TOLD.reached()
+        self._place()
         if self._on_batch is not None:
             self._on_batch([record for unit in units for record, _ in unit], batch, time.monotonic() - began)
         return sum(map(len, units))
@@ -170,6 +180,7 @@ class Committer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let go of the reader; after a clean end wait until everything decided is told. Store and log stay open."""
+        self._placing.close()
         self._reader.close()
         self._isolating.close()
         if self._told is not None:
@@ -260,16 +271,33 @@ class Committer:
         self._ticked = now
         self._append_tick()
 
+    def _place(self) -> None:
+        """Whoever catches up finds on the log where big transactions were decided; with care nothing is done beside."""
+        if self._told is None and not self._isolating.is_careful:
+            self._placing.go_on()
+
+    def _append_completion(self, txn_id: str, heads: dict[str, int] | None) -> Future[list[int]]:
+        event: Completion | Control
+        lake_id, client_id = self._applier.lake_id, self._holder
+        if heads is None:
+            event = Control(
+                control_id=new_txn_id(), lake_id=lake_id, client_id=client_id, command=Cancel(txn_id=txn_id)
+            )
+        else:
+            event = Completion(lake_id=lake_id, client_id=client_id, txn_id=txn_id, heads=heads)
+        return self._log.append(Stream.STAGED, [Message(encode(event))])
+
     def _append_tick(self) -> Future[list[int]]:
         tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())
         appended = self._log.append(Stream.STAGED, [Message(encode(tick))])
         _TICKED.reached()
         return appended
 
-    def _compare(self, batch: Batch) -> None:
+    def _before_write(self, batch: Batch) -> Aside | None:
         if self._told is not None and not self._told.check(batch.commits):
             self._told.close()
             self._told = None
+        return self._placing.write_with(batch)
 
     def _log_lag(self, last: Record) -> int:
         """About how many records wait behind this batch; the end of the log is asked for once a second."""

@@ -23,7 +23,7 @@ from deltalakedb_schemas import NAMES, load_schema
 from . import events
 from .errors import TxnLogDecodeError, TxnLogValidationError
 from .eventlog.port import MAX_RECORD_BYTES, Headers
-from .events import Commit, Control, Event, ImportedVersion, Outcome, StagedTransaction, Told
+from .events import Commit, Completion, Control, Event, ImportedVersion, Outcome, StagedTransaction, Told
 from .ids import digest
 
 MARKER: Final = b"\xc3\x01"
@@ -118,13 +118,16 @@ def decode_content(data: bytes) -> events.Content:
     return _content(_decode(schema.content, io.BytesIO(data), len(data)))
 
 
-def encode(event: ImportedVersion | Control) -> bytes:
+def encode(event: ImportedVersion | Control | Completion) -> bytes:
     """A whole event to bytes. Staged transactions are made of chunks: `encode_content`, `encode_chunk`."""
     if isinstance(event, ImportedVersion):
         return encode_imported_chunk(event.envelope, event.content_bytes)
-    schema = _by_name("control.v1")
     plain = msgspec.to_builtins(event)
-    plain["command"] = _branch(plain["command"])
+    if isinstance(event, Completion):
+        schema = _by_name("completion.v1")
+    else:
+        schema = _by_name("control.v1")
+        plain["command"] = _branch(plain["command"])
     return schema.marker + _encode(schema.whole, plain)
 
 
@@ -182,6 +185,8 @@ def decode(value: bytes) -> Event:
         imported = _convert(content, events.ImportedContent)
         return ImportedVersion(envelope=envelope, content=imported, content_bytes=content_bytes)
     plain = _decode(schema.whole, stream, len(value))
+    if schema.event == "completion":
+        return _convert(plain, Completion)
     plain["command"] = _tagged(*plain["command"])
     return _convert(plain, Control)
 

@@ -227,6 +227,18 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     command: Command
 
 
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """The committer's word that a big transaction, all there by now, is decided at this record.
+
+    Without effect where one of the tables named in `heads`, by their ids, has another version by then.
+    """
+
+    lake_id: str
+    client_id: str
+    txn_id: str
+    heads: dict[str, int] = {}
+
+
 class CommittedTable(msgspec.Struct, frozen=True, kw_only=True):
     """One table's part of a commit. `old_version` is -1 where the commit created the table."""
 
@@ -291,7 +303,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lag_ms: int = 0
 
 
-Event = StagedTransaction | ImportedVersion | Control
+Event = StagedTransaction | ImportedVersion | Control | Completion
 """What is put on the log to be decided."""
 Told = tuple[Commit, ...] | tuple[Outcome, ...]
 """What comes of it: one record tells many."""

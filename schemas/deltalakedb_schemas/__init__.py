@@ -9,7 +9,7 @@ from typing import Any
 
 NAMES = (
     *("staged_transaction.v1", "staged_transaction.v2"),
-    *("imported_version.v1", "control.v1"),
+    *("imported_version.v1", "control.v1", "completion.v1"),
     *("commit.v1", "commit.v2", "outcome.v1", "outcome.v2"),
 )
 """Every schema this release can read, as `<event>.v<number>`. Released ones are never changed and never dropped."""

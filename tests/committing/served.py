@@ -19,7 +19,7 @@ from deltalakedb.codec import headers as headers_of
 from deltalakedb.database import Database, open_database
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogEventLogError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
-from deltalakedb.events import SetRules, StagedTransaction
+from deltalakedb.events import SetProperties, SetRules, StagedTransaction, TableWork
 from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.deciding.rules import Rules
 from deltalakedb_committer.storing.store import SqlCommitStore
@@ -84,11 +84,14 @@ class ServedLake:
                 events.append(events[-1])
         self.publish(events)
 
-    def publish_big(self) -> None:
-        """A transaction in more chunks than are held whole."""
+    def publish_big(self, *, changed_meanwhile: bool = False) -> None:
+        """A transaction in more chunks than are held whole; one of its tables may change before the last one comes."""
         self._pairs += 1
         names = [(f"b{self._pairs}-{n}", ("left", "right")[n % 2]) for n in range(Rules(number=1).whole_chunks + 2)]
-        self.publish(chunked([staged(append(path, name=name)).content for path, name in names]))
+        *chunks, last = chunked([staged(append(path, name=name)).content for path, name in names])
+        properties = SetProperties(set={"test.pairs": str(self._pairs)})
+        change = [staged(TableWork(name="left", intents=(properties,)))] if changed_meanwhile else []
+        self.publish([*chunks, *change, last])
 
     def fold(self) -> None:
         """From here on blind appends within 20 ms share a commit."""
@@ -130,7 +133,9 @@ class ServedLake:
                 if sent < HISTORY:
                     self.publish_history(6)
                 self.publish_pairs(10)
-                sent += 16
+                self.publish_big()
+                self.publish_pairs(2)
+                sent += 18
                 over.wait(0.05)
 
         with ThreadPoolExecutor(1) as thread:
@@ -184,9 +189,12 @@ class ServedLake:
         assert self.stop(pid) == 0, self.tail()
 
     def is_decided(self) -> bool:
-        """Whether the position is at the end of the log, as far as servers that may just come back can tell."""
+        """Whether the position is at the end of the log and nothing waits for its decision, as far as servers that may
+        just come back can tell."""
         try:
-            return self.position()[1] == self.log.end(Stream.STAGED)
+            with self.database() as database:
+                seen = SqlCommitStore(database).observe()
+            return not seen.undecided and seen.position == self.log.end(Stream.STAGED)
         except (TxnLogDatabaseError, TxnLogEventLogError):
             return False
 

@@ -21,6 +21,11 @@ from tests.mortuary import Mortuary
 AGAIN = pytest.mark.parametrize("passes", [0, pytest.param(2, marks=pytest.mark.soak)])
 IN_WRITE = {"committer.position-moved", "committer.rows-inserted"}
 """Steps within an SQL transaction, which a takeover ends."""
+BIG = {
+    f"committer.{name}"
+    for name in ("staged-again", "files-asked", "placing", "placed", "given-up", "completed", "cleared")
+}
+"""Steps that only big transactions come to."""
 ONCE = {f"committer.{name}" for name in ("taken-over", "log-verified", "told-again", "ticked", "released")}
 """Steps that come once in a committer's life."""
 
@@ -43,16 +48,27 @@ def reached(served: ServedLake, place: str, act: str, passes: int) -> int:
         return not served.running(pid)
 
     for _ in range(1 if place in ONCE else passes + 1):
-        if place == "committer.staged-again":
-            served.publish_big()
         served.publish_history(4)
         served.publish_pairs(4)
+        if place in BIG:
+            served.until(lambda: served.is_decided() or there(), "that nobody else writes to its tables")
+            served.publish_big(changed_meanwhile=place == "committer.staged-again")
         if passes or place == "committer.released":
             served.until(lambda: served.is_decided() or there(), f"the step {place}")
+    if place == "committer.given-up":
+        served.until(lambda: conflicting(served) or there(), f"the step {place}")
     if place == "committer.released":
         os.kill(pid, signal.SIGTERM)
     served.until(there, f"the step {place}")
     return pid
+
+
+def conflicting(served: ServedLake) -> bool:
+    """Others write to the tables of big transactions while those are prepared, sooner or later."""
+    served.publish_big()
+    for _ in range(20):
+        served.publish_pairs(1)
+    return False
 
 
 @AGAIN

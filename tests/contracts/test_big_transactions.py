@@ -12,7 +12,7 @@ import pytest
 from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database, StoreAddress
 from deltalakedb.eventlog import Record
-from deltalakedb.events import AddColumn, Content, SetProperties, StagedTransaction, TableWork
+from deltalakedb.events import AddColumn, Completion, Content, SetProperties, StagedTransaction, TableWork, Tick
 from deltalakedb_committer.applying import Applier, event_of
 from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding import rules as numbered
@@ -21,7 +21,7 @@ from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
-from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, chunked, staged, txn
+from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, chunked, control, staged, txn
 from tests.stores import address, database, migrated
 from tests.works import append, field, relaxed, remove
 
@@ -65,6 +65,34 @@ def history(seed: int, count: int) -> list[StagedEvent]:
             lake.decide(event)
             events.append(event)
     return events
+
+
+def both_ways(events: Sequence[StagedEvent]) -> tuple[list[StagedEvent], list[StagedEvent]]:
+    """The log on which every transaction is held whole, and the one on which those in chunks are big: each is decided at
+    the same place."""
+    whole: list[StagedEvent] = []
+    big: list[StagedEvent] = []
+    seen: dict[str, set[int]] = {}
+    for event in events:
+        nothing = control(Tick())
+        if not isinstance(event, StagedTransaction) or event.envelope.chunk_count == 1:
+            whole.append(event)
+            big.append(event)
+            continue
+        txn_id = event.envelope.txn_id
+        chunks = seen.setdefault(txn_id, set())
+        completes = (
+            chunks != (chunks := chunks | {event.envelope.chunk_index}) and len(chunks) == event.envelope.chunk_count
+        )
+        seen[txn_id] = chunks
+        whole += [nothing, event] if completes else [event, nothing]
+        big += [event, completion(txn_id)]
+    last = control(Tick())
+    return [*whole, last], [*big, last]
+
+
+def completion(txn_id: str, **heads: int) -> Completion:
+    return Completion(lake_id=LAKE_ID, client_id="committer", txn_id=txn_id, heads=heads)
 
 
 def record(position: int, event: StagedEvent) -> Record:
@@ -131,11 +159,11 @@ def test_big_or_not_the_rows_are_the_same(
     database: Database, whole: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decisions, versions, files, partitions: nothing shows in which way a transaction was decided."""
-    events = history(seed, 50)
+    small, big = both_ways(history(seed, 50))
     hold_whole(monkeypatch, numbered.Rules(number=1).max_chunks)
-    held = run(made(whole), events, random.Random(seed), restarts=False)
+    held = run(made(whole), small, random.Random(seed), restarts=False)
     hold_whole(monkeypatch, 1)
-    placed = run(made(database), events, random.Random(seed + 1), restarts=True)
+    placed = run(made(database), big, random.Random(seed + 1), restarts=True)
 
     with whole.snapshot(), database.snapshot():
         expected, found = digests(whole), digests(database)
@@ -155,12 +183,12 @@ def test_what_was_checked_under_another_definition_is_checked_again(
     second, third, last = chunked(removing, txn_id=txn(2))
     wider = TableWork(name="orders", intents=(AddColumn(field=json.dumps(field("later", "string"))),))
     closed = TableWork(name="orders", intents=(SetProperties(set={"delta.appendOnly": "true"}),))
-    events = [staged(relaxed()), first, staged(wider), *rest, second, third, staged(closed), last]
+    small, big = both_ways([staged(relaxed()), first, staged(wider), *rest, second, third, staged(closed), last])
     hold_whole(monkeypatch, numbered.Rules(number=1).max_chunks)
-    run(made(whole), events, random.Random(0), restarts=False)
+    run(made(whole), small, random.Random(0), restarts=False)
     hold_whole(monkeypatch, 1)
 
-    placed = run(made(database), events, random.Random(0), restarts=True)
+    placed = run(made(database), big, random.Random(0), restarts=True)
 
     with whole.snapshot(), database.snapshot():
         expected, found = digests(whole), digests(database)

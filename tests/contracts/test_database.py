@@ -498,6 +498,34 @@ def test_other_processes(database: Database, address: StoreAddress) -> None:
         assert count(own) == 1
 
 
+def test_another_thread_may_end_a_statement(database: Database) -> None:
+    """It fails, its transaction is rolled back, and the connection goes on; with nothing to end nothing happens."""
+    database.cancel()
+    failed = threading.Event()
+
+    def run() -> None:
+        try:
+            with database.transaction():
+                database.insert("things", COLUMNS, rows(1))
+                database.query(
+                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
+                    "SELECT count(*) FROM n"
+                )
+        except TxnLogDatabaseError:
+            failed.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while thread.is_alive():
+        database.cancel()
+        thread.join(0.02)
+
+    assert failed.is_set()
+    assert count(database) == 0
+    database.insert("things", COLUMNS, rows(2))
+    assert count(database) == 2
+
+
 def test_a_closed_database_raises(database: Database) -> None:
     """Closing twice is fine; using it afterwards is an error of ours, whatever the call."""
     before = database.alive

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from deltalakedb import failpoints
 from deltalakedb.actions import RemoveFile
 from deltalakedb.database import Database, Pool, StoreAddress, open_database
 from deltalakedb.database.address import Engine
@@ -154,17 +155,12 @@ def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAdd
     batch, cursor, _ = committer.prepare([staged(transaction(n)) for n in range(30)])
     held, go_on = threading.Event(), threading.Event()
     errors: list[BaseException] = []
-    write = committer.store._write
 
-    def stall(batch: object) -> None:
-        if written:
-            write(batch)  # type: ignore[arg-type]
+    def stall() -> None:
         held.set()
         go_on.wait(60)
-        if not written:
-            write(batch)  # type: ignore[arg-type]
 
-    committer.store._write = stall  # type: ignore[method-assign]
+    failpoints.arm("committer.rows-inserted" if written else "committer.position-moved", stall)
 
     def run() -> None:
         try:
@@ -181,6 +177,7 @@ def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAdd
         taken = heir.take_over("new")
         go_on.set()
         zombie.join(30)
+        failpoints.disarm()
         after = SqlCommitStore(database).cursor()
 
     assert len(errors) == 1

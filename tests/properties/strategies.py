@@ -15,6 +15,7 @@ from deltalakedb.events import (
     Commit,
     Committed,
     CommittedTable,
+    Completion,
     Content,
     Control,
     CreateTable,
@@ -235,6 +236,9 @@ COMMANDS = st.one_of(
 CONTROLS = st.builds(
     Control, control_id=TEXTS, lake_id=TEXTS, client_id=TEXTS, outcome_partition=INTS, command=COMMANDS
 )
+COMPLETIONS = st.builds(
+    Completion, lake_id=TEXTS, client_id=TEXTS, txn_id=TEXTS, heads=st.dictionaries(TEXTS, LONGS, max_size=3)
+)
 COMMITS = st.builds(
     Commit,
     lake_id=TEXTS,
@@ -282,5 +286,5 @@ OUTCOMES = st.builds(
     lag_events=LONGS,
     lag_ms=LONGS,
 )
-EVENTS = st.one_of(STAGED, IMPORTED, CONTROLS)
+EVENTS = st.one_of(STAGED, IMPORTED, CONTROLS, COMPLETIONS)
 TOLD = st.one_of(*(st.lists(events, min_size=1, max_size=3).map(tuple) for events in (COMMITS, OUTCOMES)))

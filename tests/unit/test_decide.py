@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,26 +14,30 @@ from deltalakedb.events import (
     AddColumn,
     AppTransaction,
     Cancel,
+    Completion,
     Content,
     LakeAction,
     ReadSet,
     SetProperties,
     SetRules,
+    StagedTransaction,
     TableWork,
     Tick,
     WrittenAgainst,
 )
-from deltalakedb_committer.deciding.decide import Undecodable, decide, isolated
+from deltalakedb_committer.deciding.decide import Undecodable, advance, decide, isolated
 from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Expired, Nothing, Rejection, Staged
-from deltalakedb_committer.deciding.needs import Needs, TableNeeds
+from deltalakedb_committer.deciding.needs import Needs, TableNeeds, add_needs
 from deltalakedb_committer.deciding.rules import Rules, rules
 from tests.model_lake import (
+    LAKE_ID,
     ROOT,
     START_MS,
     ModelLake,
     cancel,
     chunked,
     control,
+    record,
     rejected,
     staged,
     txn,
@@ -709,6 +714,120 @@ class TestEnvelopes:
         assert [row.stream for row in lake.outbox[2:]] == ["commits"]
 
 
+class TestCompletions:
+    """A big transaction is decided where the committer says so, once all of it is there."""
+
+    def big(self) -> tuple[ModelLake, list[StagedTransaction]]:
+        """A lake with a table, and a transaction that is big there."""
+        lake = ModelLake(limits=Rules(number=1, whole_chunks=1))
+        lake.commit(relaxed())
+        return lake, chunked([Content(tables=(append(p),)) for p in "ab"], txn_id=txn(5), outcome_partition=3)
+
+    def completion(self, **fields: Any) -> Completion:
+        return Completion(**{"lake_id": LAKE_ID, "client_id": "committer", "txn_id": txn(5), **fields})
+
+    def test_the_record_decides_and_the_last_sender_is_told(self) -> None:
+        """Position and time are the record's; the answer goes to whoever sent the chunk that came last."""
+        lake, (first, _) = self.big()
+        _, second = chunked(
+            [Content(tables=(append(p),)) for p in "ab"], txn_id=txn(5), client_id="another", outcome_partition=4
+        )
+
+        kept = [lake.decide(event) for event in (second, first, second)]
+        commit = lake.decide(self.completion(), at=START_MS + 50)
+
+        assert [type(decision) for decision in kept] == [Staged, Staged, Nothing]
+        assert isinstance(commit, Commit)
+        assert (commit.position, commit.time_ms, commit.client_id, commit.outcome_partition) == (
+            4,
+            START_MS + 50,
+            "client",
+            3,
+        )
+        assert lake.live("orders") == {("a", ""), ("b", "")}
+        assert lake.rows["dl_staged_chunks"] == []
+        assert isinstance(lake.decide(second), Answer)
+
+    def test_without_effect(self) -> None:
+        """A chunk is missing, the lake is another one, a table has moved on, it is decided already: nobody is told."""
+        lake, (first, second) = self.big()
+        table_id = lake.table("orders").table_id
+
+        def nothing(**fields: Any) -> bool:
+            return isinstance(lake.decide(self.completion(**fields)), Nothing)
+
+        lake.decide(first)
+        assert nothing()
+        lake.decide(second)
+        assert nothing(lake_id=txn(1))
+        assert nothing(heads={table_id: 0, txn(99): 0})
+        lake.commit(append("x"))
+        assert nothing(heads={table_id: 0})
+        told = len(lake.outbox)
+        assert isinstance(lake.decide(self.completion(heads={table_id: 1})), Commit)
+        assert len(lake.outbox) == told + 2
+        assert nothing()
+        assert nothing(txn_id="no id\0")
+
+    def test_what_is_complete_does_not_expire(self) -> None:
+        """However long it takes to decide it."""
+        lake, events = self.big()
+        lake.run(events)
+
+        ticked = lake.decide(control(Tick()), at=START_MS + 10**9)
+
+        assert isinstance(ticked, Nothing)
+        assert isinstance(lake.decide(self.completion()), Commit)
+
+    def test_what_is_complete_counts_until_it_is_decided(self) -> None:
+        """For the quota of its client, who cannot have more and more of it staged by completing it."""
+        lake, events = self.big()
+        lake.limits = replace(lake.rules, max_open_per_client=1)
+        lake.run(events)
+
+        refused = lake.decide(chunked([Content(tables=(append(p),)) for p in "cd"])[0])
+        lake.decide(self.completion())
+        taken = lake.decide(chunked([Content(tables=(append(p),)) for p in "cd"])[0])
+
+        assert rejected(refused).reason == Reason.QUOTA_EXCEEDED
+        assert isinstance(taken, Staged)
+
+    def test_what_comes_between_is_seen(self) -> None:
+        """A cancel, another content under the same id, and whatever the decision depends on."""
+        lake, (first, second) = self.big()
+        lake.run([first, second])
+        assert rejected(lake.decide(cancel(txn(5)))).reason == Reason.CANCELLED
+        assert isinstance(lake.decide(self.completion()), Nothing)
+
+        lake, (first, second) = self.big()
+        forged, _ = chunked([Content(tables=(append(p),)) for p in "xb"], txn_id=txn(5), digest=first.envelope.digest)
+        lake.run([first, second])
+        assert rejected(lake.decide(forged)).reason == Reason.CONTENT_MISMATCH
+        assert isinstance(lake.decide(self.completion()), Nothing)
+
+        lake, (first, second) = self.big()
+        lake.run([first, second, staged(append("a"))])
+        lake.decide(control(LakeAction(action="drop", table="orders")))
+        assert rejected(lake.decide(self.completion())).reason == Reason.UNKNOWN_TABLE
+
+    def test_what_no_decision_was_found_for_is_rejected_as_a_whole(self) -> None:
+        """Or the committer would say again and again that it is decided."""
+        lake, events = self.big()
+        lake.run(events)
+        needs = Needs()
+        add_needs(needs, self.completion())
+        state = lake.load(needs)
+
+        decision = isolated(state, record(3, START_MS), self.completion(), "ValueError")
+        advance(state, decision)
+
+        assert (decision.txn_id, decision.outcome_partition, decision.chunked) == (txn(5), 3, True)
+        assert rejected(decision).reason == Reason.ISOLATED
+        assert decision.dead_letter is not None
+        assert not state.complete
+        assert list(state.left) == [txn(5)]
+
+
 class TestControl:
     def test_cancel_makes_an_undecided_transaction_rejected_for_ever(self) -> None:
         """Also one of which chunks are staged; they are dropped."""
@@ -880,7 +999,7 @@ class TestPoison:
         """As undecodable records are, with a reason of its own."""
         lake = two_tables()
 
-        decision = isolated(lake.load(Needs()), self.record(), "ValueError")
+        decision = isolated(lake.load(Needs()), self.record(), staged(append("a")), "ValueError")
 
         assert rejected(decision).reason == Reason.ISOLATED
         assert decision.dead_letter is not None

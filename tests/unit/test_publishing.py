@@ -21,7 +21,7 @@ from deltalakedb.events import (
 )
 from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import AT_ONCE, MANY_FILES, Sender, messages, publication
-from deltalakedb_committer.deciding.assembly import assemble
+from deltalakedb_committer.deciding.assembly import assemble, assembled
 from deltalakedb_committer.deciding.rules import rules
 from deltalakedb_committer.deciding.state import StagedChunk
 
@@ -42,11 +42,13 @@ def reassembled(found: list[Message], order: list[int] | None = None) -> Content
     """What the committer makes of the records, in any order of arrival."""
     kept: dict[int, StagedChunk] = {}
     for index in order or range(len(found)):
-        result = assemble(staged(found[index]), kept, rules(1))
+        result = assemble(staged(found[index]), kept, rules(1), position=index)
         if isinstance(result, Content):
             return result
         assert isinstance(result, StagedChunk)
         kept[result.index] = result
+        if len(kept) == result.count:
+            return assembled(kept)
     raise AssertionError("the transaction is not complete")
 
 

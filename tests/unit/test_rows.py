@@ -298,7 +298,8 @@ class TestTransactions:
 
         (row,) = batch.inserts["dl_staged_chunks"]
         assert row[:4] == (txn(5), 0, 2, events[0].envelope.digest)
-        assert row[5:] == (1, START_MS + 1, events[0].content_bytes, len(events[0].content_bytes), None, None, "client")
+        content = events[0].content_bytes
+        assert row[5:] == (1, START_MS + 1, content, len(content), None, None, "client", 0)
         assert batch.outbox == []
         assert done.finished_chunks == [txn(5)]
 

@@ -57,6 +57,11 @@ def advance(state: State, decision: Decision) -> None:
                 advance(state, rejection)
         case Staged():
             state.incomplete.staged(decision.txn_id, decision.event_time_ms, decision.client_id, decision.chunk.size)
+            if decision.chunk.head is not None:
+                state.big.add(decision.txn_id)
+            if decision.completes:
+                state.incomplete.completed(decision.txn_id)
+                state.complete[decision.txn_id] = None
             state.chunks.setdefault(decision.txn_id, {})[decision.chunk.index] = decision.chunk
         case Answer() | Nothing():
             pass
@@ -68,6 +73,10 @@ def _note(state: State, txn_id: str, digest: bytes | None, outcome: Outcome, app
         state.apps.setdefault(app.app_id, {})[app.version] = txn_id
     state.chunks.pop(txn_id, None)
     state.incomplete.ended(txn_id)
+    state.complete.pop(txn_id, None)
+    if txn_id in state.big:
+        state.big.discard(txn_id)
+        state.left[txn_id] = None
 
 
 def _advance_table(state: State, commit: Commit, change: TableChange) -> None:

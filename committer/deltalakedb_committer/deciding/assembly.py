@@ -19,11 +19,13 @@ from .staged_files import encoded_head
 from .state import StagedChunk
 
 
-def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules: Rules) -> Content | StagedChunk | None:
+def assemble(
+    event: StagedTransaction, staged: Mapping[int, StagedChunk], rules: Rules, *, position: int
+) -> Content | StagedChunk | None:
     """The whole transaction if `event` completes it, else the chunk to keep, or None if it is kept already.
 
-    Of a big one the whole is without adds and removes, unless the contents of all its chunks are at hand. `staged` are
-    the chunks of the transaction that came before. Raises `Refused`: `LIMIT_EXCEEDED`, or
+    Of a big one every chunk is kept, the last one too. `position` is the record's, `staged` are the chunks of the
+    transaction that came before. Raises `Refused`: `LIMIT_EXCEEDED`, or
     `CONTENT_MISMATCH` where two chunks cannot be of one transaction or their digest is not that of their bytes.
     """
     envelope = event.envelope
@@ -49,6 +51,9 @@ def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules:
         digest=envelope.digest,
         chunk_digest=hashlib.sha256(event.content_bytes).digest(),
         size=len(event.content_bytes),
+        position=position,
+        client_id=envelope.client_id,
+        outcome_partition=envelope.outcome_partition,
         content=event.content_bytes,
         head=encoded_head(event.content) if rules.is_big(envelope.chunk_count) else None,
     )
@@ -79,7 +84,28 @@ def assemble(event: StagedTransaction, staged: Mapping[int, StagedChunk], rules:
         )
     if len(staged) + 1 < chunk.count:
         return chunk
-    return _complete({**staged, chunk.index: chunk}, chunk.index, event.content)
+    together = {**staged, chunk.index: chunk}
+    _check_digest(together)
+    if chunk.head is not None:
+        return chunk
+    return merged(
+        event.content if index == chunk.index else decode_content(together[index].content or b"")
+        for index in sorted(together)
+    )
+
+
+def assembled(chunks: Mapping[int, StagedChunk]) -> Content:
+    """The big transaction that these are all chunks of: without adds and removes, unless the contents of all of them
+    are at hand. Raises `Refused` as `merged`."""
+    ordered = [chunks[index] for index in sorted(chunks)]
+    if all(chunk.content is not None for chunk in ordered):
+        return merged(decode_content(chunk.content or b"") for chunk in ordered)
+    return merged(decode_content(chunk.head or b"") for chunk in ordered)
+
+
+def is_complete(chunks: Mapping[int, StagedChunk]) -> bool:
+    """Whether these are all chunks of their transaction."""
+    return bool(chunks) and len(chunks) == next(iter(chunks.values())).count
 
 
 def merged(contents: Iterable[Content]) -> Content:
@@ -116,15 +142,10 @@ _NO_CONTENT = Content(tables=())
 _NO_WORK = TableWork()
 
 
-def _complete(chunks: Mapping[int, StagedChunk], index: int, content: Content) -> Content:
-    """The transaction out of all its chunks; `content` is chunk `index`, decoded already."""
-    ordered = [chunks[i] for i in sorted(chunks)]
-    whole = hashlib.sha256(b"".join(chunk.chunk_digest for chunk in ordered)).digest()
-    if whole != ordered[0].digest:
+def _check_digest(chunks: Mapping[int, StagedChunk]) -> None:
+    ordered = [chunks[index] for index in sorted(chunks)]
+    if hashlib.sha256(b"".join(chunk.chunk_digest for chunk in ordered)).digest() != ordered[0].digest:
         raise _not_the_digest()
-    if all(chunk.content is not None for chunk in ordered):
-        return merged(content if chunk.index == index else decode_content(chunk.content or b"") for chunk in ordered)
-    return merged(decode_content(chunk.head or b"") for chunk in ordered)
 
 
 def _merged_work(works: list[TableWork]) -> TableWork:

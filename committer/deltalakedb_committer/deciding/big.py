@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeGuard
 
 import msgspec
 
 from deltalakedb.codec import decode_content
-from deltalakedb.events import Content, StagedTransaction
+from deltalakedb.events import Completion, Content, StagedTransaction
 
-from .assembly import merged
+from .assembly import is_complete, merged
 from .files import Files, GivenFiles
 from .needs import StagedEvent
 from .parts import NOTHING_FOUND, ChunkPart, TableKey
@@ -25,9 +24,24 @@ _decoded_head = lru_cache(maxsize=32)(decode_content)
 """Every chunk is checked under what the first ones say of its table."""
 
 
-def is_big(event: StagedEvent, rules: Rules) -> TypeGuard[StagedTransaction]:
-    """Whether `event` is a chunk of a big transaction. It has a batch of its own: what SQL says is then what holds."""
-    return isinstance(event, StagedTransaction) and rules.is_big(event.envelope.chunk_count)
+def is_big(event: StagedEvent, rules: Rules) -> bool:
+    """Whether `event` is a chunk of a big transaction, or decides one. It has a batch of its own: what SQL says is then
+    what holds, and whoever comes after it waits for no more than it."""
+    return isinstance(event, Completion) or (
+        isinstance(event, StagedTransaction) and rules.is_big(event.envelope.chunk_count)
+    )
+
+
+def decides(event: Completion, state: State) -> bool:
+    """Whether a transaction is decided by `event`: it is all there, was not decided before, and of the tables that the
+    event names none has moved on."""
+    if event.txn_id in state.decided or event.lake_id != state.lake.lake_id:
+        return False
+    for table_id, version in event.heads.items():
+        table = state.table(table_id=table_id)
+        if table is None or table.version != version:
+            return False
+    return is_complete(state.chunks.get(event.txn_id, {}))
 
 
 def checked_so_far(
@@ -73,9 +87,8 @@ def outdated(parts: Sequence[ChunkPart], checked: Mapping[TableKey, Checked | No
     return False
 
 
-def files_of(event: StagedTransaction, content: Content, state: State) -> list[Files]:
-    """The files of each table of the transaction that `event` completes, whose `content` was put together."""
-    txn_id = event.envelope.txn_id
+def files_of(txn_id: str, content: Content, state: State) -> list[Files]:
+    """The files of each table of a complete transaction, whose `content` was put together."""
     facts = state.staged.get(txn_id)
     if facts is None:
         if any(chunk.content is None for chunk in state.chunks.get(txn_id, {}).values()):

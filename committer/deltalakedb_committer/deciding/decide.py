@@ -8,8 +8,9 @@ know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import msgspec
 
@@ -20,6 +21,7 @@ from deltalakedb.events import (
     AppTransaction,
     Cancel,
     Committed,
+    Completion,
     Content,
     Control,
     ImportedVersion,
@@ -33,8 +35,8 @@ from deltalakedb.ids import is_txn_id
 
 from .advance import advance
 from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
-from .assembly import assemble
-from .big import checked_so_far, files_of
+from .assembly import assemble, assembled
+from .big import checked_so_far, decides, files_of
 from .decisions import (
     Accepted,
     Chunk,
@@ -48,7 +50,7 @@ from .decisions import (
     Rejection,
     Staged,
 )
-from .files import Files
+from .files import Files, GivenFiles
 from .imports import decide_chunk
 from .lake_actions import decide_action
 from .needs import Isolated, StagedEvent, Undecodable, Unread
@@ -67,6 +69,8 @@ def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> 
     match event:
         case StagedTransaction():
             return _decide_transaction(state, event, position, time_ms)
+        case Completion():
+            return _decide_completion(state, event, position, time_ms)
         case Control():
             return _decide_control(state, event, position, time_ms)
         case ImportedVersion():
@@ -96,15 +100,16 @@ def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> 
             )
 
 
-def isolated(state: State, record: Record, error: str) -> Rejection:
-    """The rejection of a record that no decision could be found for."""
-    return _set_aside(
-        state,
-        Undecodable.of(record, error),
-        record.time_ms,
-        Reason.ISOLATED,
-        "deciding it failed: the record is kept in the dead-letter stream, and the committer's log says why",
-    )
+def isolated(state: State, record: Record, event: StagedEvent, error: str) -> Rejection:
+    """The rejection of a record that no decision could be found for; of a big transaction, if it is what completes one."""
+    message = "deciding it failed: the record is kept in the dead-letter stream, and the committer's log says why"
+    found = _set_aside(state, Undecodable.of(record, error), record.time_ms, Reason.ISOLATED, message)
+    if not isinstance(event, Completion):
+        return found
+    chunks = state.chunks[event.txn_id]
+    asker = _asker_of(state, event.txn_id, chunks, record.position, record.time_ms)
+    refusal = rejection(asker, Refused(Reason.ISOLATED, message), chunks[0].digest, chunked=True)
+    return msgspec.structs.replace(refusal, event_hash=found.event_hash, dead_letter=found.dead_letter)
 
 
 def _unread(state: State, event: Unread, position: int, time_ms: int) -> Decision:
@@ -146,25 +151,50 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
     chunked = envelope.chunk_count != 1
     try:
         _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
-        whole = assemble(event, state.chunks.get(envelope.txn_id, {}) if chunked else {}, state.rules)
+        before = state.chunks.get(envelope.txn_id, {}) if chunked else {}
+        whole = assemble(event, before, state.rules, position=position)
         if whole is None:
             return Nothing(position)
         if isinstance(whole, StagedChunk):
             return _staged(state, event, whole, position, time_ms)
-        files = files_of(event, whole, state)
+        files = [GivenFiles(work) for work in whole.tables]
         return _decide_content(state, whole, files, envelope.digest, asker, chunked=chunked)
     except Refused as refused:
         return rejection(asker, refused, envelope.digest, chunked=chunked)
+
+
+def _decide_completion(state: State, event: Completion, position: int, time_ms: int) -> Decision:
+    """A big transaction is decided, if it can be."""
+    if not decides(event, state):
+        return Nothing(position)
+    txn_id = event.txn_id
+    chunks = state.chunks[txn_id]
+    asker = _asker_of(state, txn_id, chunks, position, time_ms)
+    digest = chunks[0].digest
+    try:
+        whole = assembled(chunks)
+        return _decide_content(state, whole, files_of(txn_id, whole, state), digest, asker, chunked=True)
+    except Refused as refused:
+        return rejection(asker, refused, digest, chunked=True)
+
+
+def _asker_of(state: State, txn_id: str, chunks: Mapping[int, StagedChunk], position: int, time_ms: int) -> Asker:
+    """Who sent the chunk that completed a transaction."""
+    last = max(chunks.values(), key=attrgetter("position"))
+    return asked_by(state, txn_id, last.client_id, last.outcome_partition, position, time_ms)
 
 
 def _staged(state: State, event: StagedTransaction, chunk: StagedChunk, position: int, time_ms: int) -> Staged:
     """The chunk is kept; of a big transaction its files as rows, checked already against what is known so far."""
     txn_id = event.envelope.txn_id
     works: tuple[StagedWork, ...] = ()
+    completes = False
     if chunk.head is not None:
-        checked = checked_so_far(event.content, state.chunks.get(txn_id, {}), txn_id, state)
+        before = state.chunks.get(txn_id, {})
+        checked = checked_so_far(event.content, before, txn_id, state)
         parts, works = stage(event.content, checked, state.rules)
         chunk = replace(chunk, parts=parts)
+        completes = len(before) + 1 == chunk.count
     return Staged(
         position=position,
         txn_id=txn_id,
@@ -172,6 +202,7 @@ def _staged(state: State, event: StagedTransaction, chunk: StagedChunk, position
         event_time_ms=time_ms,
         chunk=chunk,
         works=works,
+        completes=completes,
     )
 
 

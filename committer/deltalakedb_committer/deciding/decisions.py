@@ -271,7 +271,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk of a transaction that is not complete yet: kept, nobody is answered."""
+    """A chunk of a transaction that is not decided yet: kept, nobody is answered."""
 
     position: int
     txn_id: str
@@ -280,6 +280,8 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     chunk: StagedChunk
     works: tuple[StagedWork, ...] = ()
     """Its adds and removes, where they are to be kept as rows."""
+    completes: bool = False
+    """Whether a big transaction is all there with it."""
 
 
 class Nothing(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from deltalakedb.eventlog.port import Record
 from deltalakedb.events import (
     Cancel,
+    Completion,
     Content,
     Control,
     ImportedContent,
@@ -59,7 +60,7 @@ class Unread:
     """None: it is too large."""
 
 
-StagedEvent = StagedTransaction | Control | ImportedVersion | Undecodable | Isolated | Unread
+StagedEvent = StagedTransaction | Control | Completion | ImportedVersion | Undecodable | Isolated | Unread
 """What the staged stream brings."""
 
 
@@ -92,7 +93,8 @@ class Needs:
     """Whose first decision is needed."""
     chunked: dict[str, list[StagedTransaction]] = field(default_factory=dict)
     """Those of `txn_ids` that come in several chunks, with the chunks that the batch brings: what is staged of them is
-    needed, and in turn what all of them name (`add_content` of each), if the batch brings the last one."""
+    needed, and in turn what all of them name (`add_content` of each), if the batch brings the last one, or no more than
+    the word that all are there."""
     apps: dict[str, set[int]] = field(default_factory=dict)
     """Per app id the application versions that are named: of each the first committed one at or above it is needed,
     and the first decision of its transaction."""
@@ -117,6 +119,11 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
                 needs.txn_ids.add(command.txn_id)
             elif isinstance(command, LakeAction) and command.table is not None:
                 needs.tables.setdefault((None, command.table), TableNeeds())
+        case Completion():
+            needs.txn_ids.add(event.txn_id)
+            needs.chunked.setdefault(event.txn_id, [])
+            for table_id in event.heads:
+                needs.tables.setdefault((table_id, None), TableNeeds())
         case Undecodable(record=record):
             claim = claim_of(record)
             if claim is not None:

@@ -84,6 +84,7 @@ class IncompleteTransactions:
 
     def __init__(self) -> None:
         self._found: dict[str, Incomplete] = {}
+        self._complete: dict[str, Incomplete] = {}
         self._used: dict[str, Usage] = {}
         self.all = Usage()
         """By everybody."""
@@ -92,10 +93,10 @@ class IncompleteTransactions:
         return len(self._found)
 
     def __contains__(self, txn_id: str) -> bool:
-        return txn_id in self._found
+        return txn_id in self._found or txn_id in self._complete
 
     def __getitem__(self, txn_id: str) -> Incomplete:
-        return self._found[txn_id]
+        return self._complete.get(txn_id) or self._found[txn_id]
 
     def used_by(self, client_id: str) -> Usage:
         """What that client has staged."""
@@ -111,9 +112,13 @@ class IncompleteTransactions:
         self._found[txn_id] = Incomplete(time_ms, client_id, size)
         self._count(client_id, int(known is None), more)
 
+    def completed(self, txn_id: str) -> None:
+        """All of it is there: it waits for nobody any more, and what is staged of it counts until it is decided."""
+        self._complete[txn_id] = self._found.pop(txn_id)
+
     def ended(self, txn_id: str) -> None:
         """It is decided, if it was one of these."""
-        known = self._found.pop(txn_id, None)
+        known = self._found.pop(txn_id, None) or self._complete.pop(txn_id, None)
         if known is not None:
             self._count(known.client_id, -1, -known.bytes)
 

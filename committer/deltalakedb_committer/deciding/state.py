@@ -227,6 +227,10 @@ class StagedChunk:
     chunk_digest: bytes
     size: int
     """Of the content."""
+    position: int
+    """Of its record, as are the next two."""
+    client_id: str
+    outcome_partition: int
     content: bytes | None
     """None where it is not needed: it lies in SQL."""
     head: bytes | None = None
@@ -263,7 +267,14 @@ class State:
     staged: dict[str, StagedFacts] = field(default_factory=dict)
     """Big transactions that are complete, as far as files go."""
     incomplete: IncompleteTransactions = field(default_factory=IncompleteTransactions)
-    """Every transaction of which some chunks are staged and others missing."""
+    """Every transaction of which some chunks are staged and others missing, and what is staged of those that are
+    complete."""
+    complete: dict[str, None] = field(default_factory=dict)
+    """Big transactions that are all there and not decided yet, in their order."""
+    big: set[str] = field(default_factory=set)
+    """Those of `incomplete` and `complete` that are big."""
+    left: dict[str, None] = field(default_factory=dict)
+    """Big transactions that are decided, and whose chunks and files are still staged."""
     touched: set[int] = field(default_factory=set)
     """table_no of the tables that `forget()` has to go through."""
 

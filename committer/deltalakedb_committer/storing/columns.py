@@ -60,7 +60,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "dl_isolated_events": IsolatedEvent._fields,
     "dl_staged_chunks": (
         *("txn_id", "chunk_index", "chunk_count", "digest", "chunk_digest", "position", "time_ms", "content"),
-        *("size", "head", "parts", "client_id"),
+        *("size", "head", "parts", "client_id", "outcome_partition"),
     ),
     "dl_staged_files": (
         *("txn_id", "chunk_index", "work", "kind", "n", "path", "dv_id", PARTITION_TEXT, "size", "modification_time"),

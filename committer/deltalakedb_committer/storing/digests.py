@@ -29,6 +29,8 @@ COMPARED: Final[dict[str, tuple[str, ...]]] = {
     "dl_partitions": ("table_no", "partition_no", "partition_values"),
 }
 """Columns by table."""
+UNDECIDED: Final = "WHERE NOT EXISTS (SELECT 1 FROM dl_transactions t WHERE t.txn_id = s.txn_id)"
+"""What is staged goes some time after its transaction was decided."""
 LEFT_OUT: Final = frozenset(
     {"dl_committer_heartbeat", "dl_committer_attempts", "dl_outbox", "dl_mirror_status", "dl_migrations"}
 )
@@ -52,7 +54,8 @@ def digests(database: Database) -> dict[str, Digest]:
 def _digest(database: Database, table: str, columns: tuple[str, ...]) -> Digest:
     count = total = 0
     encode = msgspec.msgpack.Encoder().encode
-    for rows in database.stream(f"SELECT {', '.join(columns)} FROM {table}"):
+    where = UNDECIDED if table in ("dl_staged_chunks", "dl_staged_files") else ""
+    for rows in database.stream(f"SELECT {', '.join(columns)} FROM {table} s {where}"):
         count += len(rows)
         for row in rows:
             total += int.from_bytes(hashlib.blake2b(encode(row), digest_size=16).digest())

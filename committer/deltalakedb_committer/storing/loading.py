@@ -45,9 +45,10 @@ _FILE = (
 )
 
 # Whose a transaction is, its first chunk says.
-_INCOMPLETE = """
-    SELECT k.txn_id, k.newest_ms, c.client_id, k.size FROM (
-        SELECT s.txn_id, max(s.time_ms) AS newest_ms, min(s.position) AS first, sum(s.size) AS size
+_STAGED = """
+    SELECT k.txn_id, k.newest_ms, c.client_id, k.size, c.chunk_count - k.chunks, k.heads FROM (
+        SELECT s.txn_id, max(s.time_ms) AS newest_ms, min(s.position) AS first, sum(s.size) AS size,
+            count(*) AS chunks, count(s.head) AS heads
         FROM dl_staged_chunks s GROUP BY s.txn_id
     ) k JOIN dl_staged_chunks c ON c.txn_id = k.txn_id AND c.position = k.first
     ORDER BY k.newest_ms
@@ -72,8 +73,7 @@ _DOMAINS = f"""
 
 def load_directory(database: Database, state: State) -> None:
     """Enter every table into `state`, without heads, every mirror target and every transaction that is not complete."""
-    for txn_id, newest_ms, client_id, size in database.query(_INCOMPLETE):
-        state.incomplete.staged(txn_id, newest_ms, client_id, int(size))
+    _load_staged(database, state)
     for row in database.query(f"SELECT {columns(Target._fields, 't')} FROM dl_mirror_targets t"):
         state.targets[row[0]] = Target(*row)
     for row in database.query(f"SELECT {columns(_TABLE, 't')} FROM dl_tables t ORDER BY t.table_no"):
@@ -91,6 +91,27 @@ def load_directory(database: Database, state: State) -> None:
                 slot_columns=msgspec.json.decode(slots, type=tuple[tuple[str, ...], ...]),
             )
         )
+
+
+def _load_staged(database: Database, state: State) -> None:
+    """Which transactions have chunks in SQL, and what is to become of them."""
+    rows = database.query(_STAGED)
+    decided = {
+        txn_id
+        for (txn_id,) in database.query(
+            "SELECT txn_id FROM dl_transactions WHERE txn_id = ANY(?)", [[row[0] for row in rows]]
+        )
+    }
+    for txn_id, newest_ms, client_id, size, missing, heads in rows:
+        if txn_id in decided:
+            state.left[txn_id] = None
+            continue
+        state.incomplete.staged(txn_id, newest_ms, client_id, int(size))
+        if heads:
+            state.big.add(txn_id)
+        if not missing:
+            state.incomplete.completed(txn_id)
+            state.complete[txn_id] = None
 
 
 def load(database: Database, needs: Needs, state: State) -> None:
@@ -117,25 +138,35 @@ def _load_chunks(database: Database, needs: Needs, state: State) -> None:
     """What is staged of the transactions that come in chunks. The contents of a transaction's chunks, and what they
     name, only where the batch may complete it and it is not big: until then nobody looks at them."""
     rows = database.query(
-        "SELECT c.txn_id, c.chunk_index, c.chunk_count, c.digest, c.chunk_digest, c.size, c.head "
+        "SELECT c.txn_id, c.chunk_index, c.chunk_count, c.digest, c.chunk_digest, c.size, c.position, c.client_id, "
+        "c.outcome_partition, c.head "
         "FROM dl_staged_chunks c WHERE c.txn_id = ANY(?)",
         [[txn_id for txn_id in needs.chunked if _stored(txn_id)]],
     )
     for txn_id, *fields in rows:
-        index, count, digest, chunk_digest, size, head = fields
+        index, count, digest, chunk_digest, size, position, client_id, partition, head = fields
         state.chunks.setdefault(txn_id, {})[index] = StagedChunk(
-            index=index, count=count, digest=digest, chunk_digest=chunk_digest, size=size, content=None, head=head
+            index=index,
+            count=count,
+            digest=digest,
+            chunk_digest=chunk_digest,
+            size=size,
+            position=position,
+            client_id=client_id,
+            outcome_partition=partition,
+            content=None,
+            head=head,
         )
     for txn_id, events in needs.chunked.items():
         chunks = state.chunks.get(txn_id, {})
-        count = events[0].envelope.chunk_count
-        if state.rules.is_big(count):
+        count = events[0].envelope.chunk_count if events else 0
+        if txn_id in state.big or state.rules.is_big(count):
             # As a rule each says no more than which table its files are of, as many others do.
             for head in {chunk.head for chunk in chunks.values() if chunk.head is not None}:
                 add_content(needs, decode_content(head))
             for event in events:
                 add_content(needs, head_of(event.content))
-        elif len(chunks) + len(events) >= count:
+        elif events and len(chunks) + len(events) >= count:
             load_contents(database, txn_id, state)
             for chunk in chunks.values():
                 add_content(needs, decode_content(chunk.content or b""))

@@ -152,7 +152,7 @@ def add_decision(batch: Batch, decision: Decision, *, lag_events: int = 0, decid
                     *(decision.txn_id, chunk.index, chunk.count, chunk.digest, chunk.chunk_digest),
                     *(decision.position, decision.event_time_ms, chunk.content, chunk.size, chunk.head),
                     None if chunk.parts is None else msgspec.json.encode(chunk.parts).decode(),
-                    decision.client_id,
+                    *(decision.client_id, chunk.outcome_partition),
                 )
             )
             for work in decision.works:

@@ -33,7 +33,16 @@ class Asked(NamedTuple):
     """Whether it has live files."""
     read_version: int | None
     """Above which it is asked who removed what."""
+    version: int
+    """Of the table, as it is asked about."""
 
+    @property
+    def question(self) -> Question:
+        """What the answer depends on, beside the rows of the transaction."""
+        return (self.key, self.table_no, self.version, self.read_version)
+
+
+Question = tuple[TableKey, int, int, int | None]
 
 _MINE = "s.txn_id = ? AND s.work = ? AND s.kind = ?"
 _AT = "s.chunk_index * CAST(4294967296 AS BIGINT) + s.n"

@@ -328,7 +328,8 @@ CREATE TABLE dl_staged_chunks (
     size                INTEGER NOT NULL,           -- bytes of content
     head                BLOB,                       -- of a big transaction: content without adds and removes
     parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
-    client_id           TEXT NOT NULL               -- who sent it
+    client_id           TEXT NOT NULL,              -- who sent it
+    outcome_partition   INTEGER NOT NULL            -- where it wants its answer; -1: nowhere
 );
 
 -- Adds and removes of big transactions that are not complete yet, as their rows will be.

@@ -324,6 +324,7 @@ CREATE TABLE dl_staged_chunks (
     head                BYTEA,                      -- of a big transaction: content without adds and removes
     parts               TEXT,                       -- of a big transaction: JSON, what was found out about those
     client_id           TEXT NOT NULL,              -- who sent it
+    outcome_partition   INTEGER NOT NULL,           -- where it wants its answer; -1: nowhere
     PRIMARY KEY (txn_id, chunk_index)
 );
 

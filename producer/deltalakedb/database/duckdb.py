@@ -244,6 +244,11 @@ class DuckdbDatabase:
             self._end_stream()
             self._connection.execute(sql)
 
+    def cancel(self) -> None:
+        """Have the statement that another thread is running fail."""
+        if not self._closed:
+            self._connection.interrupt()
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         if not self._closed:

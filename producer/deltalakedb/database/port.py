@@ -108,6 +108,10 @@ class Database(Protocol):
         """Run a migration: several statements without parameters, in the transaction under way."""
         ...
 
+    def cancel(self) -> None:
+        """Have the statement that another thread is running fail, if there is one. Returns before it has."""
+        ...
+
     def close(self) -> None:
         """Let go of the connection; what was not committed is lost. Idempotent."""
         ...

@@ -53,6 +53,7 @@ _BY_KEY: Final = {
     # For questions about a million staged rows, which would go to disk otherwise; nothing else needs as much.
     "work_mem": "64MB",
 }
+_CANCEL_SECONDS: Final = 5.0
 _WRITER_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '20s'"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -223,6 +224,14 @@ class PostgresDatabase:
         with self._errors("a migration failed"):
             self._leave_pipeline()
             self._connection.execute(cast(Any, sql))
+
+    def cancel(self) -> None:
+        """Have the statement that another thread is running fail."""
+        try:
+            self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        except psycopg.Error:
+            # Whoever asked finds it still running, and asks again.
+            logger.debug("a statement could not be cancelled", exc_info=True)
 
     def close(self) -> None:
         """Close the connection. Idempotent."""

@@ -165,6 +165,11 @@ class SqliteDatabase:
                 self._connection.execute(statement)
             self._flags = self._boolean_columns()
 
+    def cancel(self) -> None:
+        """Have the statement that another thread is running fail."""
+        if self.alive:
+            self._connection.interrupt()
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self.alive = False
