@@ -27,8 +27,9 @@ PACKAGES = {"dockerd": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdeb
 PLUGINS = {"docker-compose": "docker-compose", "docker-buildx": "docker-buildx"}
 """Of the engine's client, by Debian's package. Debian 12 has neither; Debian 13's run there as they are."""
 _PLUGIN_SUITE = "trixie"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 60.0
+_INSTEAD = "start one, with its compose and buildx plugins, and set DOCKER_HOST if it is not the default"
 
 
 def folder() -> Path:
@@ -128,8 +129,7 @@ def _install() -> None:
     still = [program for program in PACKAGES if shutil.which(program) is None]
     if still or not apt:
         raise SystemExit(
-            f"a container engine cannot be started here (missing: {', '.join(still) or 'root, or apt-get'}): start one, "
-            "with its compose and buildx plugins, and set DOCKER_HOST if it is not the default"
+            f"a container engine cannot be started here (missing: {', '.join(still) or 'root, or apt-get'}): {_INSTEAD}"
         )
     if not _has_plugins({**os.environ, **_own_environment()}):
         _fetch_plugins()
@@ -198,7 +198,8 @@ def _start_own() -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _answers({**os.environ, **_own_environment()}):
         if engine.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"the container engine did not start:\n{(here / 'dockerd.log').read_text()[-2000:]}")
+            said = (here / "dockerd.log").read_text()[-2000:]
+            raise SystemExit(f"the container engine did not start here: {_INSTEAD}\n{said}")
         time.sleep(0.1)
     _logger.info("container engine in %s", here)
 

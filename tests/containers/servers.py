@@ -12,9 +12,11 @@ from typing import Any
 
 from tests.containers import engine, images
 from tests.services import kafka, postgres, s3
-from tests.services.process import START_SECONDS, ServiceUnavailable, port_of, reserve_port
+from tests.services.process import ServiceUnavailable, port_of, reserve_port
 from tests.services.run import ServerSet
 from tests.services.s3 import S3Address
+
+_START_SECONDS = 180.0
 
 
 def missing() -> str | None:
@@ -131,8 +133,8 @@ class ContainerSet(ServerSet):
 
 
 def _wait(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while not ready():
         if time.monotonic() > deadline:
-            raise ServiceUnavailable(f"{what} did not answer in its container within {START_SECONDS:.0f} s.")
+            raise ServiceUnavailable(f"{what} did not answer in its container within {_START_SECONDS:.0f} s.")
         time.sleep(0.05)
