@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -53,9 +54,21 @@ class Service:
     def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM; the exit code. Fails if the process takes longer than `timeout` seconds."""
         assert self._process is not None
+        deadline = time.monotonic() + timeout
+        # What has only just been started dies of a signal that it does not handle yet.
+        while self.running and not self._handles(signal.SIGTERM) and time.monotonic() < deadline:
+            time.sleep(0.01)
         if self.running:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout)
+
+    def _handles(self, number: signal.Signals) -> bool:
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+        (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+        return bool(int(mask, 16) >> (number - 1) & 1)
 
     def tail(self, lines: int = 30) -> str:
         """The end of its log."""
