@@ -58,6 +58,7 @@ class _Schema:
     def __init__(self, name: str) -> None:
         schema = load_schema(name)
         canonical = to_parsing_canonical_form(schema)
+        self.name = name
         self.event = name.split(".")[0]
         self.marker = MARKER + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
         self.whole = fastavro.parse_schema(schema)
@@ -169,7 +170,7 @@ def decode(value: bytes) -> Event:
     schema, stream = _opened(value)
     if schema.event in _TOLD:
         raise TxnLogDecodeError(f"a record of schema {schema.event} tells what was decided: there is nothing to decide")
-    if schema is _by_name("staged_transaction.v2"):
+    if schema.name == "staged_transaction.v2":
         plain = _decode(schema.whole, stream, len(value))
         data = plain["content"]
         if not data.startswith(_JSON):
@@ -197,9 +198,9 @@ def decode_told(value: bytes) -> Told:
     if schema.event not in _TOLD:
         raise TxnLogDecodeError(f"a record of schema {schema.event} tells nothing: it is to be decided")
     plain = _decode(schema.whole, stream, len(value))
-    if schema is _by_name("commit.v1"):
+    if schema.name == "commit.v1":
         return (_convert(plain, Commit),)
-    if schema is _by_name("outcome.v1"):
+    if schema.name == "outcome.v1":
         return (_convert(plain, Outcome),)
     try:
         told: Told = _TOLD[schema.event].decode(plain["content"])
