@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from deltalakedb.codec import encode, encode_chunk
 from deltalakedb.database import Database
-from deltalakedb.eventlog import EventLog, Message, Stream
+from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import StagedTransaction
 from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.model_lake import LAKE_ID, ROOT, START_MS
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    """An empty log in a file."""
+    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
+    log.create()
+    yield log
+    log.close()
 
 
 def made(database: Database, log: EventLog) -> SqlCommitStore:

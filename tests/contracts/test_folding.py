@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogFencedError
-from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream, open_event_log
+from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
 from deltalakedb.events import SetRules, StagedTransaction, Tick
 from deltalakedb_committer import applying
 from deltalakedb_committer.deciding.decide import decide
@@ -27,23 +27,15 @@ from deltalakedb_committer.deciding.state import State
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from tests.history import Historian
-from tests.logged import commit_all, made, publish
+from tests.logged import commit_all, log, made, publish
 from tests.model_lake import ModelLake, control, staged
 from tests.stores import ENGINES, address, database, migrated
 from tests.works import append, relaxed
 
-__all__ = ["address", "database"]
+__all__ = ["address", "database", "log"]
 
 WIDE = 7
 """The rule set with a window of 200 ms."""
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
-    log.create()
-    yield log
-    log.close()
 
 
 def some(historian: Historian) -> list[StagedEvent]:

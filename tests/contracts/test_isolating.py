@@ -15,7 +15,7 @@ from deltalakedb import failpoints
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.database.schema import migrate
 from deltalakedb.errors import TxnLogDatabaseError, TxnLogHaltedError
-from deltalakedb.eventlog import EventLog, Record, Stream, open_event_log
+from deltalakedb.eventlog import EventLog, Record, Stream
 from deltalakedb.events import SetRules, StagedTransaction
 from deltalakedb_committer import attempting as attempting_module
 from deltalakedb_committer import rehearsal
@@ -28,12 +28,12 @@ from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.isolated import attempts
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.direct import LAKE_ID, ROOT
-from tests.logged import made, publish
+from tests.logged import log, made, publish
 from tests.model_lake import control, staged
 from tests.stores import address, database
 from tests.works import append, relaxed
 
-__all__ = ["address", "database"]
+__all__ = ["address", "database", "log"]
 
 CLOCK = 4_000_000_000.0
 """A clock that stands still, ahead of the log's."""
@@ -41,14 +41,6 @@ CLOCK = 4_000_000_000.0
 
 class Death(Exception):
     """Not one of ours: the committer it happens to is gone."""
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
-    log.create()
-    yield log
-    log.close()
 
 
 @pytest.fixture(autouse=True)

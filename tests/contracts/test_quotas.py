@@ -18,29 +18,21 @@ from deltalakedb import failpoints
 from deltalakedb.codec import encode, encode_chunk, transaction_headers
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import Reason
-from deltalakedb.eventlog import EventLog, Message, Record, Stream, open_event_log
+from deltalakedb.eventlog import EventLog, Message, Record, Stream
 from deltalakedb.events import Cancel, Command, Content, Outcome, StagedTransaction, Tick
 from deltalakedb_committer.deciding.rules import RULES
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.store import SqlCommitStore
-from tests.logged import commit_all, made
+from tests.logged import commit_all, log, made
 from tests.model_lake import chunked, control, staged, txn
 from tests.stores import address, database, migrated
 from tests.works import append, relaxed
 
-__all__ = ["address", "database"]
+__all__ = ["address", "database", "log"]
 
 GARBAGE = b"\xc3\x01 no event at all"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
-    log.create()
-    yield log
-    log.close()
 
 
 @pytest.fixture

@@ -23,19 +23,11 @@ from deltalakedb_committer.replay import Replayed, replay
 from deltalakedb_committer.storing.digests import COMPARED, LEFT_OUT
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.history import Historian
-from tests.logged import commit_all, made, publish
+from tests.logged import commit_all, log, made, publish
 from tests.model_lake import ModelLake
 from tests.stores import address, database
 
-__all__ = ["address", "database"]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    log = open_event_log(f"sqlite://{tmp_path / 'log.db'}")
-    log.create()
-    yield log
-    log.close()
+__all__ = ["address", "database", "log"]
 
 
 @pytest.fixture
