@@ -81,7 +81,7 @@ def make_mirror(pool: Pool, root: Root, monkeypatch: pytest.MonkeyPatch) -> Iter
     made: list[Mirror] = []
 
     def make(threads: int = 4, target: str = IN_PLACE, **options: str) -> Mirror:
-        mirror = Mirror(pool, lambda uri: root.open(uri, **options), target=target, threads=threads, max_pause=0.001)
+        mirror = Mirror(pool, lambda uri: root.open(uri, **options), target=target, threads=threads, max_pause=0.0)
         made.append(mirror)
         return mirror
 

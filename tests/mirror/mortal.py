@@ -60,7 +60,7 @@ def _mirror(given: dict[str, Any]) -> int:
     address = StoreAddress(engine="sqlite", path=work.store)
     pool = Pool(lambda: open_database(address))
     mirror = step.Mirror(
-        pool, open_object_store, threads=2, max_pause=0.001, on_published=lambda versions: keeper.tell(versions)
+        pool, open_object_store, threads=2, max_pause=0.0, on_published=lambda versions: keeper.tell(versions)
     )
     keeper = upkeep.Upkeep(pool, lambda: mirror.places)
     keeper.tell({})

@@ -115,7 +115,7 @@ def test_bad_answers_leave_nothing_wrong(
     with S3Proxy(s3_bucket.endpoint) as proxy, ThreadPoolExecutor(mirrors) as threads:
         options = {**s3_bucket.storage_options, "AWS_ENDPOINT_URL": proxy.endpoint}
         workers = [
-            Whole(pool, Mirror(pool, lambda uri: open_object_store(uri, options), max_pause=0.001))
+            Whole(pool, Mirror(pool, lambda uri: open_object_store(uri, options), max_pause=0.0))
             for _ in range(mirrors)
         ]
         for worker in workers:
@@ -154,7 +154,7 @@ def test_a_disk_that_fails_stops_nothing_for_good(
 ) -> None:
     """Full, or unable to flush, again and again: what is there is whole all the time, and in the end all is there."""
     lake, pool = lake_in(local_root(tmp_path))
-    worker = Whole(pool, Mirror(pool, open_object_store, max_pause=0.001))
+    worker = Whole(pool, Mirror(pool, open_object_store, max_pause=0.0))
     worker.mirror.places  # noqa: B018 - claims the root before anything fails
     dice = random.Random(number)
     failed = 0
@@ -187,7 +187,7 @@ def test_a_full_disk_under_a_checkpoint_is_ridden_out(
 ) -> None:
     """Where a checkpoint cannot be made as a local file, versions go on, and it is made when there is room again."""
     _, pool = lake_in(local_root(tmp_path))
-    worker = Whole(pool, Mirror(pool, open_object_store, max_pause=0.001))
+    worker = Whole(pool, Mirror(pool, open_object_store, max_pause=0.0))
     nowhere = tmp_path / "no-folder"
     nowhere.touch()
     with monkeypatch.context() as patched:

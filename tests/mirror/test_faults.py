@@ -356,7 +356,7 @@ def _publish_through(proxy: S3Proxy, root: Root, request: pytest.FixtureRequest,
         for n in range(40):
             lake.commit(*(append(name, add(f"{n}")) for name in tables))
         pool = Pool(lambda: open_database(address))
-        mirror = Mirror(pool, root.open, max_pause=0.001)
+        mirror = Mirror(pool, root.open, max_pause=0.0)
         places = mirror.places
         proxy.plan = lambda method, path: dice.choice(faults) if method == "PUT" and dice.random() < 0.3 else None
         while (progress := mirror.step()).versions_behind:
