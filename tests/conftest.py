@@ -1,11 +1,13 @@
-"""Loads the fixtures, which have a file per service; properties are tried on the same examples in every run."""
+"""Loads the fixtures, which have a file per service; properties are tried on the same examples in every run, however
+long a busy machine takes over one."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("same", derandomize=True)
-settings.register_profile("new")
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _PATIENT, derandomize=True)
+settings.register_profile("new", _PATIENT)
 settings.load_profile("same")
 
 pytest_plugins = [

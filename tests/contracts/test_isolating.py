@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -260,3 +262,15 @@ def test_without_a_child_events_are_decided_alone(monkeypatch: pytest.MonkeyPatc
         trial = rehearsal.Rehearsal(Lake(lake_id=LAKE_ID, root=ROOT, fence=True))
 
         assert trial.death_of(Record(0, 0, 0, b"", ()), 1) is None
+
+
+def test_a_child_whose_committer_is_gone_ends_in_silence() -> None:
+    """A killed committer leaves no error of another process in its output."""
+    nobody, output = os.pipe()
+    os.close(nobody)
+    with open(output, "wb") as told:
+        done = subprocess.run(
+            rehearsal.COMMAND, stdin=subprocess.DEVNULL, stdout=told, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (0, b"")
