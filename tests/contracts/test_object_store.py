@@ -57,11 +57,11 @@ def paths(store: ObjectStore, prefix: str = "", start_after: str = "") -> list[s
 
 def run_processes(target: Callable[..., None], arguments: list[tuple[object, ...]]) -> None:
     """Run `target` in one new process per argument tuple, at once; all must end well."""
-    processes = [spawn.Process(target=target, args=each) for each in arguments]
+    processes = [spawn.Process(target=target, args=each, daemon=True) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(90)
+        process.join(240)
 
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
