@@ -10,13 +10,30 @@ import pytest
 from deltalakedb.actions import RemoveFile
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, ReadSet, SetProperties, TableWork, WrittenAgainst
-from deltalakedb.features import FENCE_FEATURE
+from deltalakedb.features import FENCE_FEATURE, ICT
 from deltalakedb_committer.deciding.rules import rules
 from tests.model_lake import ModelLake
-from tests.works import ID, ID_DAY, add, append, create, other, relaxed, schema
+from tests.works import ID, ID_DAY, add, append, create, field, other, relaxed, schema
 
 DOMAINS = {"delta.feature.domainMetadata": "supported"}
+CHANGE_FEED = "delta.enableChangeDataFeed"
+WIDE = [
+    field("id", "integer"),
+    field("list", {"type": "array", "elementType": "integer", "containsNull": True}),
+    field("day", "date"),
+]
 FEATURES = ["appendOnly", FENCE_FEATURE, "inCommitTimestamp", "invariants"]
+
+
+def noted(at: str | None = None, old: str = "integer", new: str = "long") -> dict[str, Any]:
+    """Metadata of a column that was widened."""
+    change = {"fromType": old, "toType": new, **({} if at is None else {"fieldPath": at})}
+    return {"delta.typeChanges": [change]}
+
+
+def widened(name: str, old: str, new: str, at: str | None = None) -> dict[str, Any]:
+    """A field that says that it was widened."""
+    return field(name, new, metadata=noted(at, old, new))
 
 
 def with_others(*actions: Any, **more: Any) -> TableWork:
@@ -216,6 +233,10 @@ class TestMetadata:
                 Reason.FEATURE_UNSUPPORTED,
             ),
             (
+                {"configuration": {ICT: "true", "delta.enableIcebergWriterCompatV1": "true"}},
+                Reason.FEATURE_UNSUPPORTED,
+            ),
+            (
                 {"configuration": {"delta.enableInCommitTimestamps": "true", "delta.enableRowTracking": "true"}},
                 Reason.FEATURE_UNSUPPORTED,
             ),
@@ -230,6 +251,31 @@ class TestMetadata:
 
         assert lake.reject(with_others(action, read_version=0)).reason == reason
 
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"delta.rowTrackingSuspended": "true"},
+            {"delta.rowTracking.materializedRowIdColumnName": "id"},
+            {"delta.columnMapping.maxColumnId": "9"},
+            {"delta.inCommitTimestampEnablementVersion": "7"},
+            {"delta.minReaderVersion": "3"},
+            {"delta.feature.domainMetadata": "supported"},
+        ],
+    )
+    def test_what_the_committer_sets_is_not_changed(self, changed: dict[str, str]) -> None:
+        """Rows without ids where they are tracked, or readers sent to the wrong column: it is kept as it is, or refused;
+        taken out it is no less changed."""
+        lake = plain(properties={"delta.enableRowTracking": "true"})
+        found = metadata_of(lake)["configuration"]
+        without = {key: value for key, value in found.items() if not key.startswith("delta.rowTracking.")}
+
+        for configuration in (found | changed, without):
+            action = other("metaData", metadata_of(lake, configuration=configuration))
+            refused = lake.reject(with_others(action, read_version=0))
+            assert refused.reason == Reason.INVALID_ACTION
+            assert min(configuration.keys() ^ found.keys(), default=min(changed)) in refused.message
+        lake.commit(with_others(other("metaData", metadata_of(lake, description="new")), read_version=0))
+
     def test_an_emptied_table_may_get_another_schema(self) -> None:
         """All its files go with the same version."""
         lake = plain(schema_string=ID)
@@ -241,6 +287,61 @@ class TestMetadata:
 
         assert kept.reason == Reason.INVALID_SCHEMA
         assert commit.changes[0].live_files == 0
+
+    @pytest.mark.parametrize(
+        ("column", "reason"),
+        [
+            (field("id", "long"), Reason.INVALID_SCHEMA),
+            (widened("id", "integer", "long", at="element"), Reason.INVALID_SCHEMA),
+            (field("id", "integer", metadata={"delta.columnMapping.physicalName": "x"}), Reason.INVALID_SCHEMA),
+            (widened("id", "short", "integer"), Reason.INVALID_SCHEMA),
+            (field("new", "long", metadata={"delta.columnMapping.id": 7}), Reason.INVALID_SCHEMA),
+            (widened("new", "integer", "long"), Reason.INVALID_SCHEMA),
+            (field("new", "void"), Reason.INVALID_SCHEMA),
+            (field("new", {"type": "struct", "fields": [field("a;b", "long")]}), Reason.INVALID_SCHEMA),
+            (field("_change_type", "string"), Reason.INVALID_SCHEMA),
+            (field("list", {"type": "array", "elementType": "long", "containsNull": True}), Reason.INVALID_SCHEMA),
+            (field("day", "timestamp_ntz"), Reason.PARTITION_MISMATCH),
+        ],
+    )
+    def test_what_a_schema_says_of_files_is_true(self, column: dict[str, Any], reason: Reason) -> None:
+        """Types, names and ids in files are what readers go by; new columns are what they would be by a wish of their own.
+        Whether widening is enabled or not."""
+        for enabled in ({}, {"delta.enableTypeWidening": "true"}):
+            lake = plain(schema_string=schema(*WIDE), by=("day",), properties={CHANGE_FEED: "true", **enabled})
+            lake.commit(append(add("a", partition_values={"day": None})))
+            fields = [column if column["name"] == f["name"] else f for f in WIDE]
+            changed = fields if column in fields else [*fields, column]
+            action = other("metaData", metadata_of(lake, schemaString=schema(*changed)))
+
+            assert lake.reject(with_others(action, read_version=1)).reason == reason
+
+    def test_a_column_is_widened_as_by_a_wish(self) -> None:
+        """Where that is enabled and noted, and the notes of earlier changes stay; without live files nothing needs to be."""
+        wider = [
+            widened("id", "integer", "long"),
+            field("list", {"type": "array", "elementType": "long", "containsNull": True}, metadata=noted("element")),
+            field("day", "date"),
+        ]
+        lake = plain(schema_string=schema(*WIDE), by=("day",), properties={"delta.enableTypeWidening": "true"})
+        lake.commit(append(add("a", partition_values={"day": None})))
+        action = other("metaData", metadata_of(lake, schemaString=schema(*wider)))
+
+        commit = lake.commit(with_others(action, read_version=1))
+        forgotten = schema(field("id", "long"), *wider[1:])
+        late = lake.reject(with_others(other("metaData", metadata_of(lake, schemaString=forgotten)), read_version=2))
+        emptied = lake.commit(
+            with_others(
+                other("metaData", metadata_of(lake, schemaString=forgotten)),
+                removes=(RemoveFile(path="a"),),
+                read_version=2,
+            )
+        )
+
+        assert commit.changes[0].metadata is not None
+        assert late.reason == Reason.INVALID_SCHEMA
+        assert "delta.typeChanges" in late.message
+        assert emptied.changes[0].live_files == 0
 
     def test_metadata_twice_or_beside_intents_is_refused(self) -> None:
         """One of them would be lost."""

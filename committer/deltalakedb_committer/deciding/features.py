@@ -29,6 +29,8 @@ _BY_PROPERTY = {
     "delta.enableIcebergCompatV1": "icebergCompatV1",
     "delta.enableIcebergCompatV2": "icebergCompatV2",
     "delta.enableIcebergCompatV3": "icebergCompatV3",
+    "delta.enableIcebergWriterCompatV1": "icebergWriterCompatV1",
+    "delta.enableIcebergWriterCompatV3": "icebergWriterCompatV3",
 }
 BOOLEAN_PROPERTIES = frozenset(_BY_PROPERTY)
 _BY_TYPE = {"timestamp_ntz": "timestampNtz", "variant": "variantType"}

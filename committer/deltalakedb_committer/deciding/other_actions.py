@@ -16,9 +16,10 @@ from deltalakedb.features import FENCE_FEATURE, ICT, listed
 from deltalakedb.schema_evolution import accepts
 
 from .facts import TableFacts, parsed_schema
-from .features import ROW_TRACKING, needed, protocol_problem, unwritable
+from .features import FEATURE_PREFIX, ROW_TRACKING, needed, protocol_problem, unwritable
+from .given_schema import check_given_schema
 from .json_limits import json_problem, repeats_a_key
-from .properties import check_property
+from .properties import check_property, is_system
 from .refusal import Refused, said, shown
 from .rules import Rules
 from .state import TableState
@@ -97,10 +98,24 @@ def check_metadata(
         raise _wrong(table, f"metaData.createdTime {shown(new.created_time)} is no 64-bit number")
     schema = checked_schema(new.schema_string, table.name, rules)
     check_configuration(new.configuration, table.name, rules)
+    for key in sorted({*old.configuration, *new.configuration}):
+        if is_system(key) and new.configuration.get(key) != old.configuration.get(key):
+            raise _wrong(table, f"property {key} is set by the committer: leave it as it is")
+        if key.startswith(FEATURE_PREFIX) and key not in old.configuration:
+            raise _wrong(table, f"{key} is no property: a feature is listed in the protocol")
     if table.live_files > removes:
         reason = accepts(facts.schema, schema)
         if reason is not None:
             raise Refused(Reason.INVALID_SCHEMA, f"live files would not be valid any more: {reason}", table=table.name)
+    for name in new.partition_columns:
+        was, now = facts.schema.field(name), schema.field(name)
+        if was is None or now is None or was.type != now.type:
+            raise Refused(
+                Reason.PARTITION_MISMATCH,
+                f"column {shown(name)} partitions the table and keeps its type",
+                table=table.name,
+            )
+    check_given_schema(facts.schema, schema, new.configuration, table.name, files=table.live_files > removes)
     if old.configuration.get(ICT) == "true" and new.configuration.get(ICT) != "true":
         raise _wrong(table, f"{ICT} stays true: every commit has its time in it")
     if new.configuration.get(ROW_TRACKING) == "true" and old.configuration.get(ROW_TRACKING) != "true":
