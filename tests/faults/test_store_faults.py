@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,33 @@ def test_a_server_that_may_forget_is_refused(direct: StoreAddress) -> None:
         SqlCommitStore(database).verify()
 
     assert halted.value.state == "STORE_NOT_DURABLE"
+
+
+@pytest.mark.slow
+def test_a_server_that_takes_no_writes_is_refused(postgres_server: Postgres) -> None:
+    """A replica, or one that is set to read-only: the committer does not begin, and does once it is promoted or set right."""
+    address = postgres_address(postgres_server.url)
+    with closing(migrated(address)) as database:
+        database.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    with (
+        closing(open_database(address)) as database,
+        pytest.raises(TxnLogHaltedError, match="default_transaction_read_only") as read_only,
+    ):
+        SqlCommitStore(database).verify()
+    with closing(open_database(address)) as database, database.transaction():
+        database.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    postgres_server.stop()
+    signal_file = postgres_server.folder / "data" / "standby.signal"
+    signal_file.touch()
+    shutil.copystat(signal_file.parent, signal_file)
+    postgres_server.start()
+    with closing(open_database(address)) as database:
+        with pytest.raises(TxnLogHaltedError, match="is a replica") as replica:
+            SqlCommitStore(database).verify()
+        database.query("SELECT pg_promote()")
+        SqlCommitStore(database).verify()
+
+    assert read_only.value.state == replica.value.state == "STORE_READ_ONLY"
 
 
 @pytest.mark.slow

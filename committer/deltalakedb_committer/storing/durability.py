@@ -38,3 +38,9 @@ def verify_durability(database: Database) -> None:
             "the Postgres server is a replica and takes no writes. Next step: name the primary (or several hosts with "
             "target_session_attrs=read-write), or promote this one",
         )
+    if database.query("SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only'")[0][0] == "on":
+        raise TxnLogHaltedError(
+            "STORE_READ_ONLY",
+            "the Postgres server runs with default_transaction_read_only = on for this database or role. Next step: set it "
+            "off for the server, this database and this role, then start again",
+        )
