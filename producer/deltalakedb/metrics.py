@@ -99,7 +99,7 @@ OPEN_SECONDS = Metric(
     name="deltalakedb_transaction_open_seconds",
     kind=Kind.HISTOGRAM,
     unit="seconds",
-    meaning="from a transaction's beginning at the client (its clock) to the record that completed it on the log",
+    meaning="from a transaction's beginning at the client (its clock) to the record of the log at which it was decided",
     bounds=_SECONDS,
 )
 LAG_EVENTS = Metric(

@@ -58,6 +58,20 @@ def test_alerts_and_dashboard_ask_for_what_there_is(name: str) -> None:
         }
 
 
+def test_every_alert_leads_to_a_page() -> None:
+    """To a heading that is there."""
+    text = (ROOT / "compose" / "monitoring" / "alerts.yaml").read_text("utf-8")
+    pages = re.findall(r"runbook: (\S+)$", text, re.M)
+
+    assert len(pages) == text.count("- alert: ")
+    for page in pages:
+        path, _, wanted = page.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text("utf-8"), re.M)
+        assert not wanted or wanted in {
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+        }
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_was_counted_is_shown(service: str) -> None:
     """A service shows every metric of its own and none of another's, by lake, with the numbers that were counted."""

@@ -131,7 +131,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str
     digest: bytes | None
     event_time_ms: int
-    """Append time of the record that completed the transaction."""
+    """Append time of the record at which the transaction is decided."""
     chunked: bool = False
     """Whether it came in several chunks, which are staged in SQL."""
     apps: tuple[AppTransaction, ...]
@@ -152,7 +152,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def completed_at(self) -> int:
-        """Position of the record that completed it."""
+        """Position of the record at which it is decided."""
         return self.folded[-1].position if self.folded else self.position
 
     def txn_of(self, change: TableChange) -> str:
