@@ -42,7 +42,7 @@ from tests.model_lake import (
     staged,
     txn,
 )
-from tests.works import ID, add, append, create, field, reading, relaxed, remove
+from tests.works import ID, add, append, create, field, other, reading, relaxed, remove
 
 
 def rules_with(**limits: int) -> Rules:
@@ -747,6 +747,21 @@ class TestCompletions:
         assert lake.live("orders") == {("a", ""), ("b", "")}
         assert lake.rows["dl_staged_chunks"] == []
         assert isinstance(lake.decide(second), Answer)
+
+    def test_what_is_not_kept_as_rows_is_bounded(self) -> None:
+        """All but adds and removes is held in memory, so there is a limit of its own to it, over all chunks together."""
+        works = [append(path, others=(other("later", {"text": "x" * 400}),)) for path in "ab"]
+        chunks = chunked([Content(tables=(work,)) for work in works])
+        for allowed, last in ((1_200, Staged), (900, Rejection)):
+            lake = ModelLake(limits=Rules(number=1, whole_chunks=1, max_head_bytes=allowed))
+            lake.commit(relaxed())
+
+            decided = [lake.decide(event) for event in chunks]
+
+            assert [type(decision) for decision in decided] == [Staged, last]
+        assert isinstance(decided[1], Rejection)
+        assert decided[1].outcome.rejected is not None
+        assert decided[1].outcome.rejected.reason == Reason.LIMIT_EXCEEDED
 
     def test_without_effect(self) -> None:
         """A chunk is missing, the lake is another one, a table has moved on, it is decided already: nobody is told."""

@@ -16,7 +16,7 @@ from deltalakedb.features import FENCE_FEATURE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """One rule set. Sizes are bytes of UTF-8."""
+    """One rule set. Sizes are bytes of UTF-8; what paths may be is the same in all of them, see `deltalakedb.paths`."""
 
     number: int
 
@@ -35,7 +35,6 @@ class Rules:
     max_read_files: int = 1_000_000
     max_predicate_terms: int = 10_000
 
-    max_path_bytes: int = 1_024
     max_imported_path_bytes: int = 8_192
     """Of an imported version, as are the next two."""
     max_imported_key_bytes: int = 1_024
