@@ -35,7 +35,10 @@ class Leadership(Protocol):
     """The right to step, as a service holds it."""
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Wait until this process may step; False if `stop` was set first."""
+        """Wait until this process may step; False if `stop` was set first.
+
+        Raises `TxnLogFencedError` if it did, and lost the lake to another one that may.
+        """
         ...
 
     def began(self, epoch: int) -> None:
@@ -104,6 +107,8 @@ class Heartbeat:
         self._interval = min(interval, takeover_after / 3)
         self._progress = time.monotonic()
         self._epoch: int | None = None
+        self._led: int | None = None
+        """Since the last `acquire` that came to something: with which epoch the lake was taken over."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -113,21 +118,28 @@ class Heartbeat:
         one is let in.
 
         A log that ends before the leader's position is no reason to wait either: whoever takes over says what is wrong.
+        Raises `TxnLogFencedError` if this process led, and another one does now.
         """
         store = self._open_store()
         try:
             seen = store.observe()
+            if self._led is not None and seen.epoch != self._led:
+                raise TxnLogFencedError(
+                    f"another committer took over from epoch {self._led}: it leads with epoch {seen.epoch}"
+                )
             since = time.monotonic()
             while not stop.is_set():
                 stands_still = time.monotonic() - since >= self._takeover_after and (
                     seen.untold or seen.undecided or self._log.end(Stream.STAGED) != seen.position
                 )
-                if stands_still:
-                    logger.warning("the committer of epoch %s stands still; taking over", seen.epoch)
-                    store.end_writer()
                 if (seen.released or seen.epoch == self._epoch or stands_still) and store.claim(seen):
                     # Ours to take over again, or to give back, if it comes to nothing.
-                    self._epoch = seen.epoch
+                    self._epoch, self._led = seen.epoch, None
+                    if stands_still:
+                        logger.warning("the committer of epoch %s stands still; taking over", seen.epoch)
+                    if not seen.released:
+                        # Not before: one that shows a sign of life after all goes on with what it writes.
+                        store.end_writer()
                     return True
                 stop.wait(min(0.1, self._takeover_after / 4))
                 now = store.observe()
@@ -140,7 +152,7 @@ class Heartbeat:
 
     def began(self, epoch: int) -> None:
         """Give signs of life for this epoch until `release`."""
-        self._epoch = epoch
+        self._epoch = self._led = epoch
         self._stop.clear()
         self.progressed()
         if self._thread is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from deltalakedb.errors import TxnLogCommitUnknownError, TxnLogDatabaseError, TxnLogEventLogError
@@ -41,16 +40,17 @@ def serve(
     attempting: Attempting,
     open_aside: Callable[[], Aside | None] = lambda: None,
 ) -> None:
-    """Step until `stop` is set. Errors that pass by themselves are ridden out with growing pauses; `attempting` outlives
-    them, and earlier calls for the same lake.
+    """Step until `stop` is set. Errors that pass by themselves are ridden out, with pauses that grow until a step comes
+    to its end; `attempting` outlives them, and earlier calls for the same lake.
 
     Raises `TxnLogFencedError` (another committer took over: exit, and come back as standby) and `TxnLogHaltedError`
     (an operator has to look), and an error of the store that would only come again; all leave nothing half done.
     """
     backoff = FIRST_BACKOFF
+    stepped = threading.Event()
     try:
         while not stop.is_set():
-            began = time.monotonic()
+            stepped.clear()
             try:
                 health.becomes(State.STANDBY)
                 if leadership.acquire(stop):
@@ -59,13 +59,14 @@ def serve(
                         holder=holder,
                         health=health,
                         stop=stop,
+                        stepped=stepped,
                         attempting=attempting,
                         open_aside=open_aside,
                     )
             except (TxnLogDatabaseError, TxnLogEventLogError) as error:
                 if isinstance(error, TxnLogDatabaseError) and not _passes(error):
                     raise
-                if time.monotonic() - began > MAX_BACKOFF:
+                if stepped.is_set():
                     backoff = FIRST_BACKOFF
                 logger.warning("the committer pauses for %.1f s: %s", backoff, error)
                 health.paused(error)
@@ -83,6 +84,7 @@ def _lead(
     holder: str,
     health: Health,
     stop: threading.Event,
+    stepped: threading.Event,
     attempting: Attempting,
     open_aside: Callable[[], Aside | None],
 ) -> None:
@@ -103,6 +105,7 @@ def _lead(
             health.becomes(State.WORKING)
             while not stop.is_set():
                 committer.step(BATCH_RECORDS, IDLE_SECONDS)
+                stepped.set()
                 leadership.progressed()
                 health.progressed()
     finally:

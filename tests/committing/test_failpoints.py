@@ -19,8 +19,6 @@ from tests.committing.served import ServedLake
 from tests.mortuary import Mortuary
 
 AGAIN = pytest.mark.parametrize("passes", [0, pytest.param(2, marks=pytest.mark.soak)])
-IN_WRITE = {"committer.position-moved", "committer.rows-inserted"}
-"""Steps within an SQL transaction, which a takeover ends."""
 BIG = {
     f"committer.{name}"
     for name in ("staged-again", "files-asked", "placing", "placed", "given-up", "completed", "cleared")
@@ -106,12 +104,7 @@ def test_a_zombie_of_any_step_is_fenced(served: ServedLake, mortuary: Mortuary, 
         written, told = what_is_written(served), everything_told(served)
 
         served.go_on(zombie)
-        if place in IN_WRITE:
-            # Its session was ended: it does not know of the other one, and stands by.
-            served.until(lambda: "the committer pauses" in served.tail(), "that it notices")
-            assert served.stop(zombie) == 0, place
-        else:
-            assert served.wait(zombie) == (0 if place == "committer.released" else EXIT_FENCED), place
+        assert served.wait(zombie) == (0 if place == "committer.released" else EXIT_FENCED), place
 
         assert what_is_written(served) == written, place
         assert everything_told(served) == told, place

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,10 @@ from deltalakedb.errors import (
     TxnLogHaltedError,
     TxnLogStoreInUseError,
 )
+from deltalakedb.eventlog import open_event_log
 from deltalakedb.events import TableWork
-from deltalakedb_committer.storing.store import SqlCommitStore
+from deltalakedb_committer.leadership import Heartbeat
+from deltalakedb_committer.storing.store import Observation, SqlCommitStore
 from tests.direct import DirectCommitter, add, create, dump, made, staged, txn
 from tests.fix_network import TcpProxy
 from tests.services.postgres import Postgres
@@ -184,6 +187,45 @@ def test_a_stalled_writer_is_fenced(committer: DirectCommitter, direct: StoreAdd
     assert len(errors) == 1
     assert after == taken
     assert stored(direct) == before
+
+
+def test_a_writer_that_is_slow_is_left_alone(committer: DirectCommitter, direct: StoreAddress, tmp_path: Path) -> None:
+    """Where a sign of life comes just before a standby that waited for it would take over, the write under way goes on."""
+    batch, cursor, _ = committer.prepare([staged(transaction(n)) for n in range(30)])
+    held, go_on, looked, stop = (threading.Event() for _ in range(4))
+
+    def stall() -> None:
+        held.set()
+        go_on.wait(60)
+
+    class Watcher(SqlCommitStore):
+        def claim(self, seen: Observation) -> bool:
+            if not looked.is_set():
+                self.heartbeat(seen.epoch)
+            claimed = super().claim(seen)
+            stop.set()
+            looked.set()
+            return claimed
+
+    failpoints.arm("committer.rows-inserted", stall)
+    with closing(open_database(direct)) as database, ThreadPoolExecutor(2) as threads:
+        SqlCommitStore(database).claim(SqlCommitStore(database).observe())  # it leads
+        writing = threads.submit(committer.store.write, committer.cursor, batch, cursor)
+        assert held.wait(30)
+        log = open_event_log(f"sqlite://{tmp_path}/log.db")
+        log.create()
+        standby = Heartbeat(lambda: Watcher(open_database(direct)), log, takeover_after=0.1)
+        waiting = threads.submit(standby.acquire, stop)
+        assert looked.wait(30)
+        let_in = waiting.result(30)
+        go_on.set()
+        writing.result(30)
+        failpoints.disarm()
+        after = SqlCommitStore(database).cursor()
+        log.close()
+
+    assert not let_in
+    assert after == cursor
 
 
 def test_a_session_has_its_limits(direct: StoreAddress) -> None:
@@ -498,3 +540,27 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_session_is_ended_during_a_commit(committer: DirectCommitter, direct: StoreAddress) -> None:
+    """As a takeover ends it. The error says "unknown": nobody can tell what the server was about to answer."""
+    slow = (
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'; "
+        "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON dl_committer_position DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION wait()"
+    )
+    waiting = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query = 'COMMIT'"
+    batch, cursor, _ = committer.prepare([staged(transaction(1))])
+    with closing(open_database(direct)) as other, ThreadPoolExecutor(1) as threads:
+        with other.transaction():
+            other.script(slow)
+        writing = threads.submit(committer.store.write, committer.cursor, batch, cursor)
+        wait_until(lambda: other.query(f"SELECT pid {waiting}") != [])
+        other.query(f"SELECT pg_terminate_backend(pid, 5000) {waiting}")
+        with pytest.raises(TxnLogCommitUnknownError):
+            writing.result(60)
+        with pytest.raises(TxnLogDatabaseError, match="closed"):
+            committer.store.cursor()
+        found = SqlCommitStore(other).cursor()
+
+    assert found == committer.cursor

@@ -280,8 +280,11 @@ class PostgresDatabase:
             cursor = self._connection.execute(cast(Any, how))
             self._leave_pipeline()
         except psycopg.Error as error:
-            if self._connection.closed and how == "COMMIT":
+            # Only an error that the server tells and outlives says that nothing was committed: a session that is ended
+            # may have got as far as that, and then the driver may say no more than that it was in the middle of something.
+            if how == "COMMIT" and error.diag.severity_nonlocalized != "ERROR":
                 self._in_block = False
+                self.close()
                 text = redacted(f"the connection was lost during a COMMIT: {error}", self._secrets)
                 raise TxnLogCommitUnknownError(text) from self._shown(error)
             self._roll_back()
