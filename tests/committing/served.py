@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -33,6 +34,8 @@ from tests.works import append, relaxed
 
 HISTORY = 300
 """Events of a random history at most: to follow one costs more and more."""
+AHEAD = 500
+"""Records that wait for their decision at most while events come: how many there are is not for a clock to say."""
 PATIENCE = 120.0
 """Seconds that a lake may take to decide what is there: servers come back, sessions run out, the machine is busy."""
 
@@ -43,8 +46,7 @@ class ServedLake:
     def __init__(self, mortuary: Mortuary, url: str, bootstrap: str, prefix: str, folder: Path) -> None:
         self._mortuary = mortuary
         self._folder = folder
-        self.address = postgres_address(url)
-        self.store_uri = f"{url}?schema=lake"
+        self.move(url)
         self.log: EventLog = open_event_log(f"kafka://{bootstrap}/{prefix}")
         self.log.create()
         self._started: list[int] = []
@@ -122,12 +124,15 @@ class ServedLake:
 
     @contextmanager
     def busy(self, *, folds: bool = False) -> Iterator[None]:
-        """All the while, events come: a random history first, then pairs. What is not acknowledged is sent again."""
+        """All the while, events come, as long as not too many wait: a random history first, then pairs. What is not
+        acknowledged is sent again."""
         over = threading.Event()
 
         def send() -> None:
             sent = 0
-            while not over.is_set():
+            while not over.wait(0.05):
+                if self._waiting() > AHEAD:
+                    continue
                 if folds:
                     self.fold()
                 if sent < HISTORY:
@@ -136,7 +141,6 @@ class ServedLake:
                 self.publish_big()
                 self.publish_pairs(2)
                 sent += 18
-                over.wait(0.05)
 
         with ThreadPoolExecutor(1) as thread:
             sending = thread.submit(send)
@@ -188,6 +192,13 @@ class ServedLake:
         self.until(lambda: self.is_decided() and self.position()[0] > before, "a new committer with nothing left to do")
         assert self.stop(pid) == 0, self.tail()
 
+    def _waiting(self) -> float:
+        """How many records wait for their decision; without end while that cannot be told."""
+        try:
+            return self.log.end(Stream.STAGED) - self.position()[1]
+        except (TxnLogDatabaseError, TxnLogEventLogError):
+            return math.inf
+
     def is_decided(self) -> bool:
         """Whether the position is at the end of the log and nothing waits for its decision, as far as servers that may
         just come back can tell."""
@@ -197,6 +208,11 @@ class ServedLake:
             return not seen.undecided and seen.position == self.log.end(Stream.STAGED)
         except (TxnLogDatabaseError, TxnLogEventLogError):
             return False
+
+    def move(self, url: str) -> None:
+        """The lake's database is on another server from here on."""
+        self.address = postgres_address(url)
+        self.store_uri = f"{url}?schema=lake"
 
     # What is there now.
 

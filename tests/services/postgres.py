@@ -73,6 +73,29 @@ class Postgres(Server):
     def ready(self) -> bool:
         return answers(self.url)
 
+    def replica(self) -> Postgres:
+        """A standby server that follows this one asynchronously, in a cluster of its own; it does not run yet."""
+        replica = Postgres()
+        replica._password = self._password
+        user = replica.user()
+        programs = replica._install()
+        done = subprocess.run(
+            [
+                *(programs / "pg_basebackup", "--pgdata", replica.folder / "data", "--checkpoint=fast", "--no-sync"),
+                *("--write-recovery-conf", "--dbname", self.url),
+            ],
+            cwd=replica.folder,
+            capture_output=True,
+            text=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+        if done.returncode:
+            replica.close()
+            raise ServiceUnavailable(f"pg_basebackup failed:\n{done.stdout}{done.stderr}")
+        return replica
+
     def _install(self) -> Path:
         """The folder of the programs; a copy of it, where the user we run the server as cannot reach the wheel."""
         installed = _wheel()
