@@ -17,11 +17,14 @@ from deltalakedb.events import (
     Completion,
     Content,
     LakeAction,
+    Literal,
+    Predicate,
     ReadSet,
     SetProperties,
     SetRules,
     StagedTransaction,
     TableWork,
+    Term,
     Tick,
     WrittenAgainst,
 )
@@ -42,7 +45,7 @@ from tests.model_lake import (
     staged,
     txn,
 )
-from tests.works import ID, add, append, create, field, other, reading, relaxed, remove
+from tests.works import ID, add, append, create, field, other, reading, relaxed, remove, schema
 
 
 def rules_with(**limits: int) -> Rules:
@@ -285,6 +288,25 @@ class TestReadVersions:
 
         assert (refused.reason, refused.versions) == (Reason.READ_TOO_OLD, (0, 3))
         assert lake.commit(reading(1, "c")).commit_seq == 5
+
+    def test_what_takes_too_long_to_compare_is_refused(self) -> None:
+        """Terms and literals of predicates times the different partitions that others wrote to, in all tables together:
+        else one event would hold up the lake. Partitions that come again cost nothing, nor does what a fresh read leaves."""
+        lake = ModelLake(limits=rules_with(max_comparisons=11))
+        for name in ("orders", "items"):
+            lake.commit(relaxed(name, schema(("id", "long"), ("p", "string")), by=("p",)))
+            for n, value in enumerate("aba"):
+                lake.commit(append(add(str(n), partition_values={"p": value}), name=name))
+        condition = Predicate((Term("in", ("p",), (Literal("string", "x"), Literal("string", "y"))),))
+
+        def asking(version: int, *names: str) -> list[TableWork]:
+            return [TableWork(name=n, read_version=version, read_set=ReadSet(predicates=(condition,))) for n in names]
+
+        refused = lake.reject(*asking(0, "orders", "items"), isolation="Serializable")
+        lake.accept(*asking(0, "orders"), isolation="Serializable")
+        lake.accept(*asking(2, "orders", "items"), isolation="Serializable")
+
+        assert (refused.reason, refused.table, refused.versions) == (Reason.READ_TOO_OLD, "items", (0, 2))
 
     def test_a_table_that_is_created_has_no_version_to_be_read(self) -> None:
         """What is not there yet cannot have been read."""

@@ -8,7 +8,7 @@ import pytest
 
 from deltalakedb.actions import CdcFile, RemoveFile
 from deltalakedb.errors import Reason
-from deltalakedb.events import AppTransaction, Content, Predicate, ReadSet, TableWork, Term
+from deltalakedb.events import AppTransaction, Content, Predicate, ReadSet, SetProperties, TableWork, Term
 from deltalakedb_committer.deciding.decisions import Rejection
 from deltalakedb_committer.deciding.rules import Rules, rules
 from tests.model_lake import ModelLake, staged
@@ -364,6 +364,7 @@ class TestLimits:
             ({"max_text_bytes": 40}, {"tables": (append("a"),), "user_metadata": "x" * 41}),
             ({"max_name_bytes": 40}, {"tables": (append("a", operation="x" * 41),)}),
             ({"max_name_bytes": 40}, {"tables": (append("a"),), "engine_info": "x" * 41}),
+            ({"max_intents": 1}, {"tables": (TableWork(name="orders", intents=(SetProperties(set={"a": "b"}),) * 2),)}),
             ({"max_apps": 1}, {"tables": (append("a"),), "apps": (AppTransaction("a", 1), AppTransaction("b", 1))}),
         ],
     )

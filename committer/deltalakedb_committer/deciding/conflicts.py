@@ -22,6 +22,7 @@ from .state import TableState, Winner
 
 READ_AGAIN = "read the table again and decide anew"
 _NOTHING_READ: Final = ReadSet()
+_Values = tuple[tuple[str, str | None], ...]
 
 
 class Level(NamedTuple):
@@ -30,6 +31,20 @@ class Level(NamedTuple):
     isolation: str
     blind: bool
     """It read nothing anywhere, and all its file actions are adds: it conflicts with no data."""
+
+
+class Effort:
+    """How many more terms of predicates may be compared for one transaction: others wait for it meanwhile."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, allowed: int) -> None:
+        self._left = allowed
+
+    def suffices(self, comparisons: int) -> bool:
+        """Whether there is that much left; it is gone then."""
+        self._left -= comparisons
+        return self._left >= 0
 
 
 def level_of(content: Content, files: Iterable[Files], tables: Iterable[str]) -> Level:
@@ -87,11 +102,13 @@ def check_conflicts(
     table: TableState,
     level: Level,
     rules: Rules,
+    effort: Effort,
     *,
     domains: Collection[str],
     changes_metadata: bool,
 ) -> None:
-    """Check one table against its winners, in order. Raises `Refused` naming the first that stands against `work`.
+    """Check one table against its winners, in order. Raises `Refused` naming the first that stands against `work`, or
+    the one for which the `effort` does not suffice.
 
     `domains` are those that it sets; who changes the metadata has to have seen blind appends, too.
     """
@@ -127,6 +144,14 @@ def check_conflicts(
             raise Refused(
                 Reason.READ_TOO_OLD,
                 f"version {version} was read, and version {winner.version} came from another log since: {READ_AGAIN}",
+                table=table.name,
+                versions=(version, winner.version),
+            )
+        if judged and not effort.suffices(done.comparisons(winner)):
+            raise Refused(
+                Reason.READ_TOO_OLD,
+                f"version {version} was read, and others have written to too many partitions since to compare what was "
+                f"read with all of them ({rules.max_comparisons} comparisons): {READ_AGAIN}, or by shorter predicates",
                 table=table.name,
                 versions=(version, winner.version),
             )
@@ -212,7 +237,17 @@ def _check_apps(found: ReadSet, version: int, table: TableState) -> None:
 class _Done:
     """What a transaction read of a table and does to it, as far as winners can stand against it."""
 
-    __slots__ = ("_counts_blind_appends", "_files", "_isolation", "_partitioning", "_predicates", "_read", "_whole")
+    __slots__ = (
+        "_counts_blind_appends",
+        "_files",
+        "_isolation",
+        "_matches",
+        "_partitioning",
+        "_predicates",
+        "_read",
+        "_terms",
+        "_whole",
+    )
 
     def __init__(
         self, work: TableWork, files: Files, facts: TableFacts, isolation: str, *, changes_metadata: bool
@@ -225,6 +260,16 @@ class _Done:
         self._whole = found.whole_table
         self._read = frozenset(found.files)
         self._files = files
+        self._matches: dict[_Values, bool] = {}
+        """By partition values that winners have written to, whether a predicate may have been true there."""
+        self._terms = sum(1 + len(term.literals) for predicate in found.predicates for term in predicate.terms)
+
+    def comparisons(self, winner: Winner) -> int:
+        """How many terms `conflict` has to compare: none for partition values that it has met before."""
+        if self._whole or not self._partitioning or not self._predicates:
+            return 0
+        added_to = () if self._isolation == SNAPSHOT_ISOLATION else winner.added_to
+        return self._terms * len({_values(each) for each in (*added_to, *winner.removed_from)} - self._matches.keys())
 
     def conflict(self, winner: Winner) -> tuple[Reason | None, str]:
         """Why `winner` stands against it, if it does: Delta's rules, in Delta's order."""
@@ -254,9 +299,19 @@ class _Done:
         """Whether a predicate may have been true of rows of files with one of these partition values."""
         if not self._partitioning:
             return bool(self._predicates)
-        return any(
-            may_match(predicate, self._partitioning, values) for predicate in self._predicates for values in files
-        )
+        # All of them, so that what is met for the first time does not depend on their order.
+        matches = [self._may_match(values) for values in files]
+        return any(matches)
+
+    def _may_match(self, values: PartitionValues) -> bool:
+        key = _values(values)
+        if key not in self._matches:
+            self._matches[key] = any(may_match(each, self._partitioning, values) for each in self._predicates)
+        return self._matches[key]
+
+
+def _values(values: PartitionValues) -> _Values:
+    return tuple(sorted(values.items()))
 
 
 def _winner(table: TableState, version: int) -> Winner | None:

@@ -34,6 +34,10 @@ class Rules:
     max_apps: int = 100
     max_read_files: int = 1_000_000
     max_predicate_terms: int = 10_000
+    max_comparisons: int = 2_000_000
+    """Terms and literals of read predicates, times the different partitions that winners wrote to: a second or two."""
+    max_intents: int = 300
+    """Each goes through a table's whole schema."""
 
     max_imported_path_bytes: int = 8_192
     """Of an imported version, as are the next two."""

@@ -11,7 +11,7 @@ from deltalakedb.actions import SetTransaction
 from deltalakedb.errors import Reason
 from deltalakedb.events import AppTransaction, Content, CreateTable, TableWork
 
-from .conflicts import Level, check_conflicts, check_reads, check_written_against, level_of
+from .conflicts import Effort, Level, check_conflicts, check_reads, check_written_against, level_of
 from .decisions import TableChange
 from .facts import TableFacts
 from .files import Files
@@ -75,11 +75,12 @@ def change_tables(content: Content, files: Sequence[Files], txn_id: str, time_ms
     _check_limits(content, files, state.rules)
     drafts = _drafts(content, files, txn_id, state)
     level = level_of(content, files, [draft.isolation for draft in drafts])
+    effort = Effort(state.rules.max_comparisons)
     for draft in drafts:
         if not draft.created:
             domains = [] if draft.others is None else [domain.domain for domain in draft.others.domains]
             check_conflicts(
-                *(draft.work, draft.files, draft.table, level, state.rules),
+                *(draft.work, draft.files, draft.table, level, state.rules, effort),
                 domains=domains,
                 changes_metadata=draft.changes_metadata,
             )
@@ -97,9 +98,10 @@ def _check_limits(content: Content, of_tables: Sequence[Files], rules: Rules) ->
             Reason.LIMIT_EXCEEDED,
             f"the transaction names {len(content.tables)} tables; {rules.max_tables} are allowed",
         )
-    actions = files = terms = 0
+    actions = files = terms = intents = 0
     for work, given in zip(content.tables, of_tables, strict=True):
         actions += given.adds + given.removes + len(work.cdc) + len(work.others) + len(work.intents)
+        intents += len(work.intents)
         if work.read_set is not None:
             files += len(work.read_set.files) + len(work.read_set.app_ids)
             terms += sum(len(predicate.terms) for predicate in work.read_set.predicates)
@@ -115,6 +117,7 @@ def _check_limits(content: Content, of_tables: Sequence[Files], rules: Rules) ->
         (actions, rules.max_actions, "actions"),
         (files, rules.max_read_files, "files read"),
         (terms, rules.max_predicate_terms, "terms of predicates"),
+        (intents, rules.max_intents, "intents"),
         (len(content.apps), rules.max_apps, "application transactions"),
     ):
         if count > limit:
