@@ -260,7 +260,8 @@ class KafkaEventLog:
                 {place: which}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ASK_SECONDS
             )
             found = self._answer(asked[place], "reading offsets", fine=_ASK_AGAIN)
-            if found is not None:
+            # A broker that has just come back may not know yet, and says -1.
+            if found is not None and found.offset >= 0:
                 return int(found.offset)
             self._described(stream)
             if time.monotonic() > deadline:
