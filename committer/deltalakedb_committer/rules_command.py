@@ -46,7 +46,7 @@ def rules(
     max_tables: Annotated[int | None, typer.Option(help="Most tables in one transaction: 10 or 100.")] = None,
     max_open: Annotated[
         int | None,
-        typer.Option(help="Most incomplete transactions of one client: 256, or 2500, with as much more bytes."),
+        typer.Option(help="Most incomplete transactions of one client: 256, or 2500, with 64 GiB and not 8."),
     ] = None,
     store: StoreOption = None,
     log: LogOption = None,

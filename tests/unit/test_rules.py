@@ -27,8 +27,10 @@ def test_rule_sets_have_numbers() -> None:
     assert list(found) == [one.number for one in RULES.values()] == list(range(1, 17))
     assert {(one.max_open_per_client, one.max_staged_bytes_per_client // 1024**2) for one in RULES.values()} == {
         (256, 8 * 1024),
-        (2_500, 80_000),
+        (2_500, 64 * 1024),
     }
+    assert all(one.max_staged_bytes_per_client <= one.max_staged_bytes for one in RULES.values())
+    assert all(one.max_open_per_client <= one.max_open for one in RULES.values())
     for other in RULES.values():
         differ = {name for name in first.__dataclass_fields__ if getattr(first, name) != getattr(other, name)}
         quotas = {"max_open_per_client", "max_staged_bytes_per_client"}

@@ -13,6 +13,8 @@ from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog.port import MAX_RECORD_BYTES
 from deltalakedb.features import FENCE_FEATURE
 
+MAX_STAGED_BYTES = 64 * 1024**3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -63,7 +65,7 @@ class Rules:
     """Of all clients together."""
     max_staged_bytes_per_client: int = 8 * 1024**3
     """Of the chunks of such transactions."""
-    max_staged_bytes: int = 64 * 1024**3
+    max_staged_bytes: int = MAX_STAGED_BYTES
     expire_ms: int = 3_600_000
     """How long after its newest chunk an incomplete transaction is given up."""
     max_expired: int = 1_000
@@ -118,7 +120,7 @@ RULES = {
         fold_window_ms=window,
         max_tables=tables,
         max_open_per_client=transactions,
-        max_staged_bytes_per_client=transactions * 32 * 1024**2,
+        max_staged_bytes_per_client=min(transactions * 32 * 1024**2, MAX_STAGED_BYTES),
     )
     for number, (transactions, window, tables) in enumerate(product(OPEN_PER_CLIENT, WINDOWS_MS, TABLES), 1)
 }
