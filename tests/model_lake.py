@@ -28,6 +28,7 @@ from deltalakedb.events import (
     TableWork,
 )
 from deltalakedb_committer.batching import Batching
+from deltalakedb_committer.deciding.chunks import StagedChunk, StagedChunks
 from deltalakedb_committer.deciding.decide import advance, decide
 from deltalakedb_committer.deciding.decisions import Accepted, Answer, Commit, Decision, Rejection
 from deltalakedb_committer.deciding.folded import decide_fold
@@ -38,7 +39,6 @@ from deltalakedb_committer.deciding.state import (
     Decided,
     Lake,
     LiveFile,
-    StagedChunk,
     State,
     TableState,
     TableTxn,
@@ -218,7 +218,7 @@ class ModelLake:
             )
         for row in self.rows["dl_staged_chunks"]:
             if row["txn_id"] in needs.chunked:
-                state.chunks.setdefault(row["txn_id"], {})[row["chunk_index"]] = StagedChunk(
+                chunk = StagedChunk(
                     index=row["chunk_index"],
                     count=row["chunk_count"],
                     digest=row["digest"],
@@ -230,6 +230,7 @@ class ModelLake:
                     content=row["content"],
                     head=row["head"],
                 )
+                state.chunks.setdefault(row["txn_id"], StagedChunks()).put(chunk)
                 add_content(needs, decode_content(row["content"]))
         for events in needs.chunked.values():
             for event in events:

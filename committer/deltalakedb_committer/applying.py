@@ -93,7 +93,7 @@ class Applier:
         self._clears = clears
         self._cursor = cursor
         self._state = _load_state(store, cursor)
-        self._admission = Admission()
+        self._admission = Admission(self._state.incomplete)
         self._seen_until = cursor.position
 
     @property
@@ -131,22 +131,22 @@ class Applier:
         """What the next record says; one that is over a quota, whatever comes of those before it, is not asked."""
         state, claim = self._state, claim_of(record)
         self._seen_until = record.next_position
-        if claim is not None and self._admission.refuses(claim, state.incomplete, state.rules):
+        if claim is not None and self._admission.refuses(claim, state.rules):
             if claim.txn_id in state.incomplete:
-                self._admission.saw((claim.txn_id,))
+                self._admission.saw(claim.txn_id)
             return Unread(record=record, claim=claim)
         event = event_of(record, state.rules)
         match event:
             case StagedTransaction():
                 txn_id = event.envelope.txn_id
                 if event.envelope.chunk_count != 1 or txn_id in state.incomplete:
-                    self._admission.saw((txn_id,))
+                    self._admission.saw(txn_id)
             case Control(command=Cancel(txn_id=txn_id)) | Completion(txn_id=txn_id):
-                self._admission.saw((txn_id,))
+                self._admission.saw(txn_id)
             case Control(command=Tick()):
                 self._admission.saw(None)
             case Undecodable() if claim is not None:
-                self._admission.saw((claim.txn_id,))
+                self._admission.saw(claim.txn_id)
             case _:
                 pass
         return event

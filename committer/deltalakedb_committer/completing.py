@@ -11,7 +11,7 @@ from deltalakedb.codec import decode_content
 from deltalakedb.events import Content
 from deltalakedb.failpoints import Failpoint
 
-from .deciding.assembly import assembled, is_complete
+from .deciding.assembly import assembled
 from .deciding.big import checked_whole, files_by_key, needs_objects, outdated
 from .deciding.needs import Needs, add_content
 from .deciding.parts import ChunkPart, Found, StagedFacts, TableKey
@@ -86,8 +86,8 @@ def rehearse(txn_id: str, state: State, store: SqlCommitStore, known: Mapping[Qu
 
 
 def _whole(txn_id: str, state: State, store: SqlCommitStore) -> _Whole | None:
-    chunks = state.chunks.get(txn_id, {})
-    if not is_complete(chunks):
+    chunks = state.chunks.get(txn_id)
+    if chunks is None or not chunks.is_complete:
         return None  # decided, by another committer that took over
     try:
         content = assembled(chunks)
@@ -117,6 +117,6 @@ def _load_objects(txn_id: str, state: State, store: SqlCommitStore) -> None:
     """Everything that the transaction says and names, as of one that is not big."""
     store.load_contents(txn_id, state)
     needs = Needs()
-    for chunk in state.chunks.get(txn_id, {}).values():
+    for chunk in state.chunks[txn_id].values():
         add_content(needs, decode_content(chunk.content or b""))
     store.load(needs, state)

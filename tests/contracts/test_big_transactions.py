@@ -16,6 +16,7 @@ from deltalakedb.events import AddColumn, Completion, Content, SetProperties, St
 from deltalakedb_committer.applying import Applier, event_of
 from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding import rules as numbered
+from deltalakedb_committer.deciding import state
 from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecodable, Unread
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
@@ -154,11 +155,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database.close()
 
 
-@pytest.mark.parametrize("seed", [0, 5, 6])
+@pytest.mark.parametrize(("seed", "kept"), [(0, 1_000), (5, state.KEPT_BYTES), (6, state.KEPT_BYTES)])
 def test_big_or_not_the_rows_are_the_same(
-    database: Database, whole: Database, seed: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, whole: Database, seed: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decisions, versions, files, partitions: nothing shows in which way a transaction was decided."""
+    """Decisions, versions, files, partitions: nothing shows in which way a transaction was decided, nor how much of its
+    chunks is kept in memory."""
+    monkeypatch.setattr(state, "KEPT_BYTES", kept)
     small, big = both_ways(history(seed, 50))
     hold_whole(monkeypatch, numbered.Rules(number=1).max_chunks)
     held = run(made(whole), small, random.Random(seed), restarts=False)

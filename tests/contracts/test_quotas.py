@@ -134,6 +134,20 @@ def test_bytes_count_too(database: Database, log: EventLog, limited: Callable[..
     assert database.query("SELECT * FROM dl_staged_chunks") == []
 
 
+def test_a_chunk_that_came_before_takes_no_room(
+    database: Database, log: EventLog, limited: Callable[..., None]
+) -> None:
+    """A big transaction that is all there, and the last that its client may have, is not the worse for one that comes twice."""
+    chunks = parts(1)
+    limited(whole_chunks=1, max_staged_bytes_per_client=sum(len(chunk.content_bytes) for chunk in chunks))
+    send(log, [Message(encode_chunk((first := staged(relaxed())).envelope, first.content_bytes))])
+    send(log, [message(chunk) for chunk in (*chunks, chunks[0], chunks[1])])
+    commit_all(made(database, log), log, 100)
+
+    assert reasons(database)[txn(1)] == (None, "")
+    assert database.query("SELECT count(*) FROM dl_live_files") == [(2,)]
+
+
 def test_too_large_and_too_many_chunks_are_refused_unseen(
     database: Database, log: EventLog, limited: Callable[..., None], unseen: list[bytes]
 ) -> None:

@@ -22,8 +22,8 @@ from deltalakedb.events import (
 from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import AT_ONCE, MANY_FILES, Sender, messages, publication
 from deltalakedb_committer.deciding.assembly import assemble, assembled
+from deltalakedb_committer.deciding.chunks import StagedChunk, StagedChunks
 from deltalakedb_committer.deciding.rules import rules
-from deltalakedb_committer.deciding.state import StagedChunk
 
 SENDER = Sender(lake_id="lake", root="file:///root", client_id="me", outcome_partition=3)
 
@@ -40,14 +40,14 @@ def staged(message: Message) -> StagedTransaction:
 
 def reassembled(found: list[Message], order: list[int] | None = None) -> Content:
     """What the committer makes of the records, in any order of arrival."""
-    kept: dict[int, StagedChunk] = {}
+    kept = StagedChunks()
     for index in order or range(len(found)):
         result = assemble(staged(found[index]), kept, rules(1), position=index)
         if isinstance(result, Content):
             return result
         assert isinstance(result, StagedChunk)
-        kept[result.index] = result
-        if len(kept) == result.count:
+        kept.put(result)
+        if kept.is_complete:
             return assembled(kept)
     raise AssertionError("the transaction is not complete")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from deltalakedb.actions import AddFile, DomainMetadata, RemoveFile
 from deltalakedb.events import AppTransaction, Outcome
 
+from .chunks import StagedChunks
 from .decisions import (
     Accepted,
     Answer,
@@ -62,7 +63,8 @@ def advance(state: State, decision: Decision) -> None:
             if decision.completes:
                 state.incomplete.completed(decision.txn_id)
                 state.complete[decision.txn_id] = None
-            state.chunks.setdefault(decision.txn_id, {})[decision.chunk.index] = decision.chunk
+            chunk = decision.chunk if decision.chunk.head is None else decision.chunk.bare
+            state.chunks.setdefault(decision.txn_id, StagedChunks()).put(chunk)
         case Answer() | Nothing():
             pass
 

@@ -12,15 +12,15 @@ from deltalakedb.errors import Reason
 from deltalakedb.events import Content, ReadSet, StagedTransaction, TableWork
 from deltalakedb.ids import digest
 
+from .chunks import StagedChunk, StagedChunks
 from .quotas import too_many_chunks
 from .refusal import Refused
 from .rules import Rules
 from .staged_files import encoded_head
-from .state import StagedChunk
 
 
 def assemble(
-    event: StagedTransaction, staged: Mapping[int, StagedChunk], rules: Rules, *, position: int
+    event: StagedTransaction, staged: StagedChunks, rules: Rules, *, position: int
 ) -> Content | StagedChunk | None:
     """The whole transaction if `event` completes it, else the chunk to keep, or None if it is kept already.
 
@@ -57,26 +57,24 @@ def assemble(
         content=event.content_bytes,
         head=encoded_head(event.content) if rules.is_big(envelope.chunk_count) else None,
     )
-    for other in staged.values():
-        if (other.count, other.digest) != (chunk.count, chunk.digest):
-            raise Refused(
-                Reason.CONTENT_MISMATCH,
-                f"chunk {chunk.index} belongs to another content than chunk {other.index}, which came before under the "
-                "same transaction id; send every transaction under an id of its own",
-            )
+    if staged and (staged.one.count, staged.one.digest) != (chunk.count, chunk.digest):
+        raise Refused(
+            Reason.CONTENT_MISMATCH,
+            f"chunk {chunk.index} belongs to another content than chunk {min(staged)}, which came before under the same "
+            "transaction id; send every transaction under an id of its own",
+        )
     if chunk.index in staged:
         if staged[chunk.index].chunk_digest != chunk.chunk_digest:
             raise Refused(
                 Reason.CONTENT_MISMATCH, f"chunk {chunk.index} came before under the same id, with other bytes"
             )
         return None
-    if sum(other.size for other in staged.values()) + chunk.size > rules.max_transaction_bytes:
+    if staged.size + chunk.size > rules.max_transaction_bytes:
         raise Refused(
             Reason.LIMIT_EXCEEDED,
             f"the transaction has more than {rules.max_transaction_bytes} bytes; split it into several",
         )
-    heads = sum(len(other.head) for other in (*staged.values(), chunk) if other.head is not None)
-    if heads > rules.max_head_bytes:
+    if chunk.head is not None and staged.head_bytes + len(chunk.head) > rules.max_head_bytes:
         raise Refused(
             Reason.LIMIT_EXCEEDED,
             f"the transaction has more than {rules.max_head_bytes} bytes besides the files that it adds and removes; "
@@ -94,18 +92,13 @@ def assemble(
     )
 
 
-def assembled(chunks: Mapping[int, StagedChunk]) -> Content:
+def assembled(chunks: StagedChunks) -> Content:
     """The big transaction that these are all chunks of: without adds and removes, unless the contents of all of them
     are at hand. Raises `Refused` as `merged`."""
     ordered = [chunks[index] for index in sorted(chunks)]
     if all(chunk.content is not None for chunk in ordered):
         return merged(decode_content(chunk.content or b"") for chunk in ordered)
     return merged(decode_content(chunk.head or b"") for chunk in ordered)
-
-
-def is_complete(chunks: Mapping[int, StagedChunk]) -> bool:
-    """Whether these are all chunks of their transaction."""
-    return bool(chunks) and len(chunks) == next(iter(chunks.values())).count
 
 
 def merged(contents: Iterable[Content]) -> Content:

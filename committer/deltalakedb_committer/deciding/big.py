@@ -10,14 +10,15 @@ import msgspec
 from deltalakedb.codec import decode_content
 from deltalakedb.events import Completion, Content, StagedTransaction
 
-from .assembly import is_complete, merged
+from .assembly import merged
+from .chunks import StagedChunks
 from .files import Files, GivenFiles
 from .needs import StagedEvent
 from .parts import NOTHING_FOUND, ChunkPart, TableKey
 from .refusal import Refused
 from .rules import Rules
 from .staged_files import Checked, StagedFiles, head_of, work_number
-from .state import StagedChunk, State
+from .state import State
 from .transactions import checked_against
 
 _decoded_head = lru_cache(maxsize=32)(decode_content)
@@ -41,18 +42,16 @@ def decides(event: Completion, state: State) -> bool:
         table = state.table(table_id=table_id)
         if table is None or table.version != version:
             return False
-    return is_complete(state.chunks.get(event.txn_id, {}))
+    chunks = state.chunks.get(event.txn_id)
+    return chunks is not None and chunks.is_complete
 
 
-def checked_so_far(
-    content: Content, chunks: Mapping[int, StagedChunk], txn_id: str, state: State
-) -> dict[TableKey, Checked | None]:
+def checked_so_far(content: Content, chunks: StagedChunks, txn_id: str, state: State) -> dict[TableKey, Checked | None]:
     """What the files of the chunk `content` are to be checked against, from it and the `chunks` that came before."""
     keys = {work.key for work in content.tables}
-    # What is said twice in the same words is as good as said once here.
-    heads = map(_decoded_head, dict.fromkeys(chunk.head for _, chunk in sorted(chunks.items()) if chunk.head))
     try:
-        whole = merged([_only(keys, head) for head in (*heads, head_of(content))])
+        # What is said twice in the same words is as good as said once here.
+        whole = merged([_only(keys, head) for head in (*map(_decoded_head, chunks.heads), head_of(content))])
     except Refused:
         return {}
     counts = {key: StagedFiles(key, [(0, ChunkPart(adds=1))]) for key in keys}
@@ -91,7 +90,7 @@ def files_of(txn_id: str, content: Content, state: State) -> list[Files]:
     """The files of each table of a complete transaction, whose `content` was put together."""
     facts = state.staged.get(txn_id)
     if facts is None:
-        if any(chunk.content is None for chunk in state.chunks.get(txn_id, {}).values()):
+        if any(chunk.content is None for chunk in state.chunks[txn_id].values()):
             raise TypeError(f"nothing is loaded of the files of transaction {txn_id}")
         return [GivenFiles(work) for work in content.tables]
     by_key = _by_key(facts.parts)

@@ -37,6 +37,7 @@ from .advance import advance
 from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
 from .assembly import assemble, assembled
 from .big import checked_so_far, decides, files_of
+from .chunks import StagedChunk, StagedChunks
 from .decisions import (
     Accepted,
     Chunk,
@@ -58,7 +59,7 @@ from .quotas import Claim, claim_of, over_quota
 from .refusal import Refused, shown
 from .rules import rules
 from .staged_files import StagedWork, stage
-from .state import StagedChunk, State
+from .state import State
 from .transactions import change_tables
 
 __all__ = ["Undecodable", "advance", "decide", "isolated"]
@@ -151,7 +152,7 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
     chunked = envelope.chunk_count != 1
     try:
         _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
-        before = state.chunks.get(envelope.txn_id, {}) if chunked else {}
+        before = state.chunks.get(envelope.txn_id) or StagedChunks()
         whole = assemble(event, before, state.rules, position=position)
         if whole is None:
             return Nothing(position)
@@ -190,7 +191,7 @@ def _staged(state: State, event: StagedTransaction, chunk: StagedChunk, position
     works: tuple[StagedWork, ...] = ()
     completes = False
     if chunk.head is not None:
-        before = state.chunks.get(txn_id, {})
+        before = state.chunks.get(txn_id) or StagedChunks()
         checked = checked_so_far(event.content, before, txn_id, state)
         parts, works = stage(event.content, checked, state.rules)
         chunk = replace(chunk, parts=parts)

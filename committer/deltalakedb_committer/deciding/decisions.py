@@ -25,10 +25,11 @@ from deltalakedb.eventlog.port import Record
 from deltalakedb.events import AppTransaction, Outcome
 from deltalakedb.slots import Slots, Widths
 
+from .chunks import StagedChunk
 from .files import StagedChange
 from .rules import Rules
 from .staged_files import StagedWork
-from .state import FileKey, LiveFile, StagedChunk, TableState, Target, UnderWay
+from .state import FileKey, LiveFile, TableState, Target, UnderWay
 
 
 class Actions(msgspec.Struct, frozen=True, kw_only=True):

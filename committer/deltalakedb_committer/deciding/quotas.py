@@ -78,6 +78,14 @@ class Usage(NamedTuple):
     transactions: int = 0
     bytes: int = 0
 
+    def plus(self, transactions: int, size: int) -> Usage:
+        """With so much more."""
+        return Usage(self.transactions + transactions, self.bytes + size)
+
+    def without(self, other: Usage) -> Usage:
+        """Without what `other` counts."""
+        return self.plus(-other.transactions, -other.bytes)
+
 
 class IncompleteTransactions:
     """All transactions that are not complete, those first that have waited longest, and who has how much of them."""
@@ -85,9 +93,9 @@ class IncompleteTransactions:
     def __init__(self) -> None:
         self._found: dict[str, Incomplete] = {}
         self._complete: dict[str, Incomplete] = {}
-        self._used: dict[str, Usage] = {}
-        self.all = Usage()
-        """By everybody."""
+        self._used = _Used()
+        self._leaving: set[str] = set()
+        self._left_by = _Used()
 
     def __len__(self) -> int:
         return len(self._found)
@@ -98,9 +106,18 @@ class IncompleteTransactions:
     def __getitem__(self, txn_id: str) -> Incomplete:
         return self._complete.get(txn_id) or self._found[txn_id]
 
+    def is_complete(self, txn_id: str) -> bool:
+        """Whether all of it is there."""
+        return txn_id in self._complete
+
+    @property
+    def all(self) -> Usage:
+        """What everybody has staged."""
+        return self._used.all
+
     def used_by(self, client_id: str) -> Usage:
         """What that client has staged."""
-        return self._used.get(client_id, Usage())
+        return self._used.by(client_id)
 
     def staged(self, txn_id: str, time_ms: int, client_id: str, size: int) -> None:
         """A chunk, or several, came: times never decrease."""
@@ -110,7 +127,7 @@ class IncompleteTransactions:
         else:
             more = size
         self._found[txn_id] = Incomplete(time_ms, client_id, size)
-        self._count(client_id, int(known is None), more)
+        self._count(txn_id, client_id, int(known is None), more)
 
     def completed(self, txn_id: str) -> None:
         """All of it is there: it waits for nobody any more, and what is staged of it counts until it is decided."""
@@ -120,7 +137,34 @@ class IncompleteTransactions:
         """It is decided, if it was one of these."""
         known = self._found.pop(txn_id, None) or self._complete.pop(txn_id, None)
         if known is not None:
-            self._count(known.client_id, -1, -known.bytes)
+            self._count(txn_id, known.client_id, -1, -known.bytes)
+
+    # What may be on its way out: for who has to know before it is decided, see `Admission`.
+
+    def may_end(self, txn_id: str) -> None:
+        """A record that is not decided yet may end it, if it is one of these, or comes to be."""
+        if txn_id not in self._leaving:
+            self._leaving.add(txn_id)
+            if txn_id in self:
+                self._left_by.count(self[txn_id].client_id, 1, self[txn_id].bytes)
+
+    def all_stay(self) -> None:
+        """There is no such record any more."""
+        self._leaving.clear()
+        self._left_by = _Used()
+
+    def may_have_ended(self, txn_id: str) -> bool:
+        """Whether there is a record that may end it."""
+        return txn_id in self._leaving
+
+    def least_used_by(self, client_id: str) -> Usage:
+        """What that client has staged, if all of it ends that may."""
+        return self._used.by(client_id).without(self._left_by.by(client_id))
+
+    @property
+    def least(self) -> Usage:
+        """As `least_used_by`, of everybody."""
+        return self._used.all.without(self._left_by.all)
 
     def oldest_ms(self) -> int | None:
         """Since when the one waits that has waited longest."""
@@ -133,12 +177,27 @@ class IncompleteTransactions:
                 break
             yield txn_id
 
-    def _count(self, client_id: str, transactions: int, size: int) -> None:
-        used = self.used_by(client_id)
-        self._used[client_id] = Usage(used.transactions + transactions, used.bytes + size)
-        if not self._used[client_id].transactions:
-            del self._used[client_id]
-        self.all = Usage(self.all.transactions + transactions, self.all.bytes + size)
+    def _count(self, txn_id: str, client_id: str, transactions: int, size: int) -> None:
+        self._used.count(client_id, transactions, size)
+        if txn_id in self._leaving:
+            self._left_by.count(client_id, transactions, size)
+
+
+class _Used:
+    """Sums of usage, by client and of all."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, Usage] = {}
+        self.all = Usage()
+
+    def by(self, client_id: str) -> Usage:
+        return self._by.get(client_id, Usage())
+
+    def count(self, client_id: str, transactions: int, size: int) -> None:
+        self._by[client_id] = self.by(client_id).plus(transactions, size)
+        if not self._by[client_id].transactions:
+            del self._by[client_id]
+        self.all = self.all.plus(transactions, size)
 
 
 def too_many_chunks(count: int, rules: Rules) -> Refused:
@@ -152,9 +211,16 @@ def over_quota(claim: Claim, incomplete: IncompleteTransactions, rules: Rules) -
     """Why one more chunk is one too many; None: it is not."""
     if claim.chunk_count > rules.max_chunks:
         return too_many_chunks(claim.chunk_count, rules)
+    if incomplete.is_complete(claim.txn_id):
+        return None  # it came before, and takes no more room
+    client_id, opens = _whose(claim, incomplete)
+    return _over(client_id, incomplete.used_by(client_id), incomplete.all, rules, opens=opens)
+
+
+def _whose(claim: Claim, incomplete: IncompleteTransactions) -> tuple[str, bool]:
+    """Whose quota a chunk counts against, and whether it is the first one of its transaction."""
     known = claim.txn_id in incomplete
-    client_id = incomplete[claim.txn_id].client_id if known else claim.client_id
-    return _over(client_id, incomplete.used_by(client_id), incomplete.all, rules, opens=not known)
+    return (incomplete[claim.txn_id].client_id if known else claim.client_id), not known
 
 
 def _over(client_id: str, mine: Usage, everybody: Usage, rules: Rules, *, opens: bool) -> Refused | None:
@@ -180,33 +246,28 @@ class Admission:
     They may complete transactions and make room, so it is counted with the least that can be left.
     """
 
-    def __init__(self) -> None:
-        self._ending: set[str] = set()
+    def __init__(self, incomplete: IncompleteTransactions) -> None:
+        self._incomplete = incomplete
         self._unsure = False
 
     def restart(self) -> None:
         """All that was seen is decided."""
-        self._ending.clear()
+        self._incomplete.all_stay()
         self._unsure = False
 
-    def saw(self, txn_ids: tuple[str, ...] | None) -> None:
-        """A record comes before, which may end those transactions; None: any."""
-        if txn_ids is None:
+    def saw(self, txn_id: str | None) -> None:
+        """A record comes before, which may end that transaction; None: any."""
+        if txn_id is None:
             self._unsure = True
         else:
-            self._ending.update(txn_ids)
+            self._incomplete.may_end(txn_id)
 
-    def refuses(self, claim: Claim, incomplete: IncompleteTransactions, rules: Rules) -> bool:
+    def refuses(self, claim: Claim, rules: Rules) -> bool:
         """Whether it is over a quota, whatever becomes of the records before it."""
+        incomplete = self._incomplete
         if claim.chunk_count > rules.max_chunks:
             return True
-        if self._unsure or claim.txn_id in self._ending:
+        if self._unsure or incomplete.may_have_ended(claim.txn_id) or incomplete.is_complete(claim.txn_id):
             return False
-        known = claim.txn_id in incomplete
-        client_id = incomplete[claim.txn_id].client_id if known else claim.client_id
-        mine, everybody = incomplete.used_by(client_id), incomplete.all
-        for found in (incomplete[txn_id] for txn_id in self._ending if txn_id in incomplete):
-            everybody = Usage(everybody.transactions - 1, everybody.bytes - found.bytes)
-            if found.client_id == client_id:
-                mine = Usage(mine.transactions - 1, mine.bytes - found.bytes)
-        return _over(client_id, mine, everybody, rules, opens=not known) is not None
+        client_id, opens = _whose(claim, incomplete)
+        return _over(client_id, incomplete.least_used_by(client_id), incomplete.least, rules, opens=opens) is not None

@@ -20,11 +20,15 @@ from deltalakedb.actions import DomainMetadata, Metadata, Protocol, SetTransacti
 from deltalakedb.delta_types import StructType
 from deltalakedb.events import Outcome
 
+from .chunks import StagedChunks
 from .facts import TableFacts
-from .parts import ChunkPart, StagedFacts
+from .parts import StagedFacts
 from .quotas import IncompleteTransactions
 from .read_predicates import PartitionValues
 from .rules import Rules
+
+KEPT_BYTES = 32 * 1024**2
+"""What is kept in memory of the staged chunks of big transactions, from one batch to the next."""
 
 FileKey = tuple[str, str]
 """Identity of a logical file: (path, deletion-vector id or "")."""
@@ -217,28 +221,6 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedChunk:
-    """A chunk of an incomplete transaction, as staged in SQL."""
-
-    index: int
-    count: int
-    digest: bytes
-    chunk_digest: bytes
-    size: int
-    """Of the content."""
-    position: int
-    """Of its record, as are the next two."""
-    client_id: str
-    outcome_partition: int
-    content: bytes | None
-    """None where it is not needed: it lies in SQL."""
-    head: bytes | None = None
-    """Of a big transaction: the content without adds and removes, encoded."""
-    parts: tuple[ChunkPart, ...] | None = None
-    """Of a big transaction: its adds and removes, which lie in SQL. None where they are not needed."""
-
-
 @dataclass(slots=True, kw_only=True)
 class State:
     """The lake as the next event finds it."""
@@ -262,8 +244,8 @@ class State:
     apps: dict[str, dict[int, str]] = field(default_factory=dict)
     """Per app id that the batch names: of each version named the first committed one at or above it, with its
     transaction. The first decisions of these transactions are in `decided` too."""
-    chunks: dict[str, dict[int, StagedChunk]] = field(default_factory=dict)
-    """Staged chunks of the incomplete transactions that the batch names, by index."""
+    chunks: dict[str, StagedChunks] = field(default_factory=dict)
+    """Staged chunks of the incomplete transactions that the batch names, and of big ones that others named lately."""
     staged: dict[str, StagedFacts] = field(default_factory=dict)
     """Big transactions that are complete, as far as files go."""
     incomplete: IncompleteTransactions = field(default_factory=IncompleteTransactions)
@@ -298,8 +280,9 @@ class State:
         """Drop what was loaded for single events; heads stay."""
         self.decided.clear()
         self.apps.clear()
-        self.chunks.clear()
         self.staged.clear()
+        if self.chunks:
+            self._forget_chunks()
         for number in self.touched:
             table = self.tables[number]
             table.files.clear()
@@ -310,3 +293,11 @@ class State:
             table.past_metadata.clear()
             table.txns.clear()
         self.touched.clear()
+
+    def _forget_chunks(self) -> None:
+        """Those of big transactions stay, as far as there is room, or with each chunk all before it would be loaded."""
+        room = KEPT_BYTES
+        for txn_id in reversed([*self.chunks]):
+            room -= self.chunks[txn_id].kept_bytes
+            if txn_id not in self.big or self.chunks[txn_id].is_filled or room < 0:
+                del self.chunks[txn_id]

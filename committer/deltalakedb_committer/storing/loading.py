@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,13 +13,13 @@ from deltalakedb.codec import decode_content
 from deltalakedb.database import Database, Row
 from deltalakedb.delta_types import parse_schema
 from deltalakedb.events import Outcome
+from deltalakedb_committer.deciding.chunks import StagedChunk, StagedChunks
 from deltalakedb_committer.deciding.needs import Needs, TableNeeds, add_content
 from deltalakedb_committer.deciding.parts import ChunkPart
 from deltalakedb_committer.deciding.staged_files import head_of
 from deltalakedb_committer.deciding.state import (
     Decided,
     LiveFile,
-    StagedChunk,
     State,
     TableState,
     TableTxn,
@@ -137,15 +136,22 @@ def load(database: Database, needs: Needs, state: State) -> None:
 def _load_chunks(database: Database, needs: Needs, state: State) -> None:
     """What is staged of the transactions that come in chunks. The contents of a transaction's chunks, and what they
     name, only where the batch may complete it and it is not big: until then nobody looks at them."""
-    rows = database.query(
-        "SELECT c.txn_id, c.chunk_index, c.chunk_count, c.digest, c.chunk_digest, c.size, c.position, c.client_id, "
-        "c.outcome_partition, c.head "
-        "FROM dl_staged_chunks c WHERE c.txn_id = ANY(?)",
-        [[txn_id for txn_id in needs.chunked if _stored(txn_id)]],
+    for txn_id in state.chunks.keys() & needs.chunked:
+        state.chunks[txn_id] = state.chunks.pop(txn_id)  # the newest is kept longest
+    unknown = [txn_id for txn_id in needs.chunked if txn_id not in state.chunks and _stored(txn_id)]
+    rows = (
+        []
+        if not unknown
+        else database.query(
+            "SELECT c.txn_id, c.chunk_index, c.chunk_count, c.digest, c.chunk_digest, c.size, c.position, c.client_id, "
+            "c.outcome_partition, c.head "
+            "FROM dl_staged_chunks c WHERE c.txn_id = ANY(?)",
+            [unknown],
+        )
     )
     for txn_id, *fields in rows:
         index, count, digest, chunk_digest, size, position, client_id, partition, head = fields
-        state.chunks.setdefault(txn_id, {})[index] = StagedChunk(
+        chunk = StagedChunk(
             index=index,
             count=count,
             digest=digest,
@@ -157,12 +163,13 @@ def _load_chunks(database: Database, needs: Needs, state: State) -> None:
             content=None,
             head=head,
         )
+        state.chunks.setdefault(txn_id, StagedChunks()).put(chunk)
     for txn_id, events in needs.chunked.items():
-        chunks = state.chunks.get(txn_id, {})
+        chunks = state.chunks.get(txn_id) or StagedChunks()
         count = events[0].envelope.chunk_count if events else 0
         if txn_id in state.big or state.rules.is_big(count):
             # As a rule each says no more than which table its files are of, as many others do.
-            for head in {chunk.head for chunk in chunks.values() if chunk.head is not None}:
+            for head in chunks.heads:
                 add_content(needs, decode_content(head))
             for event in events:
                 add_content(needs, head_of(event.content))
@@ -176,21 +183,20 @@ def _load_chunks(database: Database, needs: Needs, state: State) -> None:
 
 def load_contents(database: Database, txn_id: str, state: State) -> None:
     """Load the contents of a transaction's staged chunks."""
-    chunks = state.chunks.get(txn_id, {})
-    if not chunks:
+    chunks = state.chunks.get(txn_id)
+    if chunks is None:
         return
     rows = database.query("SELECT c.chunk_index, c.content FROM dl_staged_chunks c WHERE c.txn_id = ?", [txn_id])
     for index, content in rows:
-        chunks[index] = replace(chunks[index], content=content)
+        chunks.fill(index, content=content)
 
 
 def load_parts(database: Database, txn_id: str, state: State) -> None:
     """Load what was found out about the files of a big transaction's staged chunks."""
-    chunks = state.chunks.get(txn_id, {})
     rows = database.query("SELECT c.chunk_index, c.parts FROM dl_staged_chunks c WHERE c.txn_id = ?", [txn_id])
     for index, parts in rows:
         if parts is not None:
-            chunks[index] = replace(chunks[index], parts=msgspec.json.decode(parts, type=tuple[ChunkPart, ...]))
+            state.chunks[txn_id].fill(index, parts=msgspec.json.decode(parts, type=tuple[ChunkPart, ...]))
 
 
 def _load_heads(database: Database, tables: Sequence[TableState]) -> None:
