@@ -52,7 +52,8 @@ class TransactionTable(TableSnapshot):
                 f"table {self.name!r} has adds among its staged actions, whose rows cannot be read before they are "
                 "committed; read first, then stage them"
             )
-        staged.flush()
+        if staged.files is not None:
+            staged.files.flush()
         return Scan(
             session=self._session,
             table=self._info,

@@ -30,8 +30,8 @@ from .objectstore import ObjectStore, open_object_store
 from .objectstore.identity import claim_root, foreign_log, log_object
 from .outcomes import Lookup, Outcomes
 from .pacing import send_ahead
-from .parquet import DataFileStores, TableShape
-from .publishing import Sender, publication
+from .parquet import DataFileStores, Flusher, TableShape
+from .publishing import Publication, Sender, publication
 from .settings import Settings
 from .window import Window
 
@@ -64,6 +64,7 @@ class Session:
         self.client_id = settings.client_id or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.storage = settings.storage
         self.files = DataFileStores(self.storage)
+        self.flusher = Flusher()
         self.window = Window(settings.window)
         self._lock = threading.Lock()
         self._tables: dict[str, KnownTable] = {}
@@ -148,15 +149,18 @@ class Session:
             outcome_partition=self.outcomes.partition,
         )
 
-    def publish(self, txn_id: str, content: Content, timeout: float) -> Future[Outcome]:
+    def publication(self, txn_id: str, content: Content) -> Publication:
+        """A transaction as this session publishes it. Raises what `publishing.publication` raises."""
+        return publication(txn_id, content, self.sender)
+
+    def publish(self, whole: Publication, timeout: float) -> Future[Outcome]:
         """Publish a transaction and get its decision, as `Outcomes.ask`.
 
         All of a big one but its last chunk is sent before this returns, as fast as the committer takes it. Raises what
-        `publication` and `send_ahead` raise: then it is not decided, nor will be.
+        `ask` and `send_ahead` raise: then it is not decided, nor will be.
         """
-        whole = publication(txn_id, content, self.sender)
         if not whole.is_big:
-            return self.outcomes.ask(txn_id, list(whole.messages()), timeout)
+            return self.outcomes.ask(whole.txn_id, list(whole.messages()), timeout)
         messages = whole.messages()
         send_ahead(
             islice(messages, whole.count - 1),
@@ -164,7 +168,7 @@ class Session:
             self._position,
             patience=timeout,
         )
-        return self.outcomes.ask(txn_id, list(messages), timeout)
+        return self.outcomes.ask(whole.txn_id, list(messages), timeout)
 
     def _position(self) -> int:
         """Up to which record the committer has come, which on an embedded lake is for us to see to."""
@@ -215,6 +219,8 @@ class Session:
         with self._lock:
             if self._closed:
                 return
+        self.flusher.close()  # what it has is still published
+        with self._lock:
             self._closed = True
         for part in (self._outcomes, self._log, self.committer, *self._mirrors.values()):
             if part is not None:

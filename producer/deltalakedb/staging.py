@@ -136,10 +136,15 @@ class StagedTable:
                 case OtherAction():
                     self._others.append(action)
 
-    def flush(self) -> None:
-        """Make what was written durable."""
-        if self._files is not None:
-            self._files.flush()
+    @property
+    def files(self) -> DataFiles | None:
+        """Where its rows were written, if any were."""
+        return self._files
+
+    @property
+    def size(self) -> int:
+        """Bytes that were written."""
+        return sum(file.add.size for file in self.written)
 
     def delete(self) -> None:
         """Delete what was written."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .delta_types import StructType
     from .lake import Lake
+    from .publishing import Publication
     from .reads import TransactionTable
     from .session import Session
 
@@ -207,7 +208,7 @@ class Transaction:
         came within `timeout` seconds: it may be committed, now or later.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        result = self.commit_async(timeout=timeout).result()
+        result = self._commit(timeout, urgent=True).result()
         if (wait or self._wait) == "mirrored" and result.versions:
             self._lake.sync(list(result.versions), timeout=max(deadline - time.monotonic(), 1.0))
         return result
@@ -215,17 +216,21 @@ class Transaction:
     def commit_async(self, *, timeout: float | None = None) -> Future[Result]:
         """Publish the transaction; the future gives what `commit` would return or raise.
 
-        Waits only while too many transactions of the lake object are not answered yet (settings `window`), and while a
-        big one is sent, which takes as long as the committer takes for it: the timeout begins after it. Raises
-        what makes publishing impossible: then nothing has happened, and the transaction is still active.
+        Waits only while too many transactions of the lake object are not answered yet (settings `window`) or much of what
+        they wrote is not durable yet, and while a big one is sent, which takes as long as the committer takes for it: the
+        timeout begins after it. What makes publishing impossible is raised, or given by the future if it shows only when
+        the files are made durable: then nothing has happened, and the transaction is still active.
         """
+        return self._commit(timeout, urgent=False)
+
+    def _commit(self, timeout: float | None, *, urgent: bool) -> Future[Result]:
         with self._lock:
             self._check_active()
             self._state = State.PUBLISHED
         future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._publish(future, self._timeout if timeout is None else timeout)
+            self._publish(future, self._timeout if timeout is None else timeout, urgent=urgent)
         except TxnLogError:
             self._state = State.ACTIVE
             raise
@@ -269,7 +274,7 @@ class Transaction:
     def __repr__(self) -> str:
         return f"<Transaction {self._txn_id}, {self._state.value}, tables: {', '.join(self._tables) or 'none'}>"
 
-    def _publish(self, future: Future[Result], seconds: float) -> None:
+    def _publish(self, future: Future[Result], seconds: float, *, urgent: bool) -> None:
         session = self._session
         works = tuple(staged.work() for staged in self._tables.values())
         if not self._apps and not any(work.changes for work in works):
@@ -283,18 +288,45 @@ class Transaction:
             user_metadata=self._user_metadata,
             engine_info=session.engine_info,
         )
-        for staged in self._tables.values():
-            staged.flush()
+        whole = session.publication(self._txn_id, content)
         if not session.window.acquire(seconds):
             raise TxnLogTimeoutError(
                 f"{session.window.limit} transactions of this lake object are not answered yet (settings window, fewer "
                 f"while the committer lags), and none was in {seconds:g} s; this one was not published"
             )
+        files = [staged.files for staged in self._tables.values() if staged.files is not None]
+        size = sum(staged.size for staged in self._tables.values())
         try:
-            answer = session.publish(self._txn_id, content, max(deadline - time.monotonic(), 0.0))
+            if whole.is_big:
+                # It takes its time: others are flushed meanwhile.
+                durable: Future[None] = Future()
+                session.flusher.flush(files, size, lambda error: _done(durable, error), urgent=True)
+                durable.result()
+            elif files or not session.flusher.idle:
+                session.flusher.flush(
+                    files, size, lambda error: self._flushed(error, whole, deadline, future), urgent=urgent
+                )
+                return
+            self._ask(whole, deadline, future)
         except BaseException:
             session.window.release()
             raise
+
+    def _flushed(self, error: TxnLogError | None, whole: Publication, deadline: float, future: Future[Result]) -> None:
+        """Its files are durable, or there was an `error`."""
+        failed: BaseException | None = error
+        if failed is None:
+            try:
+                self._ask(whole, deadline, future)
+            except BaseException as raised:
+                failed = raised
+        if failed is not None:
+            self._session.window.release()
+            self._state = State.ACTIVE if isinstance(failed, TxnLogError) else State.UNKNOWN
+            future.set_exception(failed)
+
+    def _ask(self, whole: Publication, deadline: float, future: Future[Result]) -> None:
+        answer = self._session.publish(whole, max(deadline - time.monotonic(), 0.0))
         answer.add_done_callback(lambda done: self._settle(done, future))
 
     def _settle(self, answer: Future[Outcome], future: Future[Result]) -> None:
@@ -338,6 +370,13 @@ class Transaction:
             self.rollback()
         except TxnLogError:
             logger.warning("transaction %s left files behind", self._txn_id, exc_info=True)
+
+
+def _done(durable: Future[None], error: TxnLogError | None) -> None:
+    if error is None:
+        durable.set_result(None)
+    else:
+        durable.set_exception(error)
 
 
 class _Staging:

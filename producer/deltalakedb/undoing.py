@@ -66,7 +66,7 @@ def undo(session: Session, txn_id: str, *, user_metadata: str | None, timeout: f
             tables=tuple(work for work, _ in works), user_metadata=user_metadata, engine_info=session.engine_info
         )
         undo_id = new_txn_id()
-        outcome = session.publish(undo_id, content, timeout).result()
+        outcome = session.publish(session.publication(undo_id, content), timeout).result()
         if outcome.committed is not None:
             return result_of(undo_id, outcome.committed)
         error = rejection_of(undo_id, outcome)

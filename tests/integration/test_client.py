@@ -231,6 +231,63 @@ def test_futures(lake: Lake, name: str) -> None:
     assert sorted(versions) == list(range(1, 41))
 
 
+def test_futures_of_rows(lake: Lake, name: str) -> None:
+    """Transactions with rows, whose files are made durable together meanwhile, and those without are published in the
+    order in which one thread commits them."""
+    lake.create_table(name, ROWS.schema)
+    futures = []
+    for number in range(30):
+        tx = lake.begin()
+        if number % 3 == 2:
+            tx.stage_table(name, actions=[add(f"{number}.parquet")])
+        else:
+            tx.stage_table(name, ROWS)
+        futures.append(tx.commit_async())
+    with lake.begin() as last:
+        last.stage_table(name, ROWS)
+
+    assert [future.result(60).versions[name] for future in futures] == list(range(1, 31))
+    assert last.result.versions[name] == 31
+
+
+def test_files_that_cannot_be_made_durable(address: LakeAddress, name: str) -> None:
+    """Nothing is published then: the transaction is still active and can be rolled back, others are not touched."""
+    settings = deltalakedb.load_settings(store=address.store, log=address.log, root=address.root, window=1)
+    with deltalakedb.connect(settings=settings) as lake:
+        lake.append(name, ROWS)
+        (kept,) = data_files(lake, name)
+        tx = lake.begin()
+        tx.stage_table(name, ROWS)
+        (lost,) = set(data_files(lake, name)) - {kept}
+        lost.unlink()
+
+        for _ in range(2):
+            with pytest.raises(deltalakedb.TxnLogObjectStoreError, match="cannot flush"):
+                tx.commit()
+            with pytest.raises(deltalakedb.TxnLogObjectStoreError, match="cannot flush"):
+                tx.commit_async().result(60)
+            assert tx.state is State.ACTIVE
+        tx.rollback()
+        lake.append(name, ROWS)
+
+        assert lake.version(name) == 1
+        assert lake.outcome(tx.txn_id) is None
+
+
+def test_closing_publishes_what_is_under_way(address: LakeAddress, name: str) -> None:
+    """A transaction whose files are not durable yet when its lake object is closed is published all the same."""
+    settings = deltalakedb.load_settings(store=address.store, log=address.log, root=address.root)
+    with deltalakedb.connect(settings=settings) as lake:
+        lake.create_table(name, ROWS.schema)
+        transactions = [lake.begin() for _ in range(10)]
+        for tx in transactions:
+            tx.stage_table(name, ROWS)
+        for tx in transactions:
+            tx.commit_async()
+    with deltalakedb.connect(settings=settings) as lake:
+        assert all(lake.cancel(tx.txn_id).committed is not None for tx in transactions)
+
+
 def test_window(address: LakeAddress, name: str) -> None:
     """With a window of one, a second transaction is published only after the first was answered."""
     with deltalakedb.connect(

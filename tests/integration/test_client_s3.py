@@ -96,6 +96,10 @@ def test_wrong_credentials_are_not_shown(tmp_path: Path, s3_bucket: S3Bucket) ->
         files = lake._open_session().files.open(s3_bucket.uri("lake/orders"))
         with pytest.raises(deltalakedb.TxnLogObjectStoreError) as refused:
             files.open("x.parquet")
+        files.put("y.parquet", pa.py_buffer(b"some bytes"))
+        for _ in range(2):  # not only the first time: what was not put must not be named by a second try
+            with pytest.raises(deltalakedb.TxnLogObjectStoreError) as unflushed:
+                files.flush()
 
-    for error in (caught.value, refused.value):
+    for error in (caught.value, refused.value, unflushed.value):
         assert "canary7f3a" not in f"{error} {error.__cause__}"

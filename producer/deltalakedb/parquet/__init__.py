@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .files import DataFiles, DataFileStores
+from .flushing import Flusher
 from .reading import FileReader
 from .writing import TableShape, TableWriter, Written
 
-__all__ = ["DataFileStores", "DataFiles", "FileReader", "TableShape", "TableWriter", "Written"]
+__all__ = ["DataFileStores", "DataFiles", "FileReader", "Flusher", "TableShape", "TableWriter", "Written"]

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ _THREADS = 8
 _SYNCFS_FROM = 8  # files from which one flush of the whole file system is cheaper than one per file
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 _STREAM_BYTES = 256 * 1024
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class DataFiles(Protocol):
@@ -40,7 +41,7 @@ class DataFiles(Protocol):
         ...
 
     def flush(self) -> None:
-        """Return once everything put and created so far is durable, folders included."""
+        """Return once everything put and created so far is durable, folders included. Once it has raised it always does."""
         ...
 
     def delete(self, paths: Sequence[str]) -> None:
@@ -58,6 +59,7 @@ class DataFileStores:
     def __init__(self, options: StorageOptions) -> None:
         self._options = options
         self._lock = threading.Lock()
+        self._disks = _Disks()
         self._s3: fs.S3FileSystem | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -65,7 +67,7 @@ class DataFileStores:
         """The files below a table's location (`file:///...` or `s3://...`)."""
         parts = urlsplit(location)
         if parts.scheme == "file":
-            return LocalFiles(unquote(parts.path))
+            return LocalFiles(unquote(parts.path), self._disks)
         if parts.scheme == "s3":
             with self._lock:
                 if self._s3 is None or self._threads is None:
@@ -82,46 +84,112 @@ class DataFileStores:
             threads, self._threads, self._s3 = self._threads, None, None
         if threads is not None:
             threads.shutdown(wait=True)
+        self._disks.close()
+
+
+class _Disks:
+    """The local file systems that a lake object writes to. Thread-safe.
+
+    Each is held open from before the first byte: an error of writing is told once to every descriptor that was open by
+    then. Told by a flush it concerns whatever was being written at that time, so it is kept for all who were.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int, int] = {}
+        self._failures: list[OSError] = []
+
+    @property
+    def failures(self) -> int:
+        """How many flushes have failed so far."""
+        return len(self._failures)
+
+    def failed_since(self, failures: int) -> OSError | None:
+        """The flush that failed after so many had, if one did."""
+        return self._failures[failures] if failures < len(self._failures) else None
+
+    def hold(self, file: int, folder: str) -> int:
+        """The device of an open file that lies in `folder`."""
+        device = os.fstat(file).st_dev
+        if device not in self._held:
+            with self._lock:
+                if device not in self._held:
+                    self._held[device] = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        return device
+
+    def flush(self, devices: Iterable[int]) -> None:
+        """Flush all there is on these devices; see `failed_since` for what came of it."""
+        assert _syncfs is not None
+        with self._lock:
+            for device in devices:
+                if _syncfs(self._held[device]) != 0:
+                    number = ctypes.get_errno()
+                    self._failures.append(OSError(number, os.strerror(number)))
+
+    def close(self) -> None:
+        """Let go of all of them. Idempotent."""
+        with self._lock:
+            for descriptor in self._held.values():
+                os.close(descriptor)
+            self._held.clear()
 
 
 class LocalFiles:
     """Files below a folder of this machine."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, disks: _Disks) -> None:
         self._folder = folder
-        self._known: set[str] = set()
+        self.disks = disks
+        self.devices: set[int] = set()
         self._files: list[str] = []
         self._folders: set[str] = set()
+        self._began = 0
+        """Failures of the disks when the first of the files was begun."""
+        self._failed: OSError | None = None
 
     def put(self, path: str, data: pa.Buffer) -> None:
-        name = self._name(path)
         rest = memoryview(data)
         with self._errors("write", path):
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = self._new(path)
             try:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             finally:
                 os.close(descriptor)
-        self._files.append(name)
 
     def create(self, path: str) -> pa.NativeFile:
-        name = self._name(path)
         with self._errors("write", path):
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-            stream = fs.LocalFileSystem().open_output_stream(name, buffer_size=_STREAM_BYTES)
-        self._files.append(name)
-        return stream
+            os.close(self._new(path))
+            return fs.LocalFileSystem().open_output_stream(self._files[-1], buffer_size=_STREAM_BYTES)
 
     def flush(self) -> None:
+        flush_ahead([self])
         with self._errors("flush", "."):
-            if len(self._files) >= _SYNCFS_FROM and _syncfs is not None:
-                _flush(self._folder, _sync_file_system)
-            else:
+            if self.failure is not None:
+                raise self.failure
+            try:
                 for name in (*self._files, *self._folders):
-                    _flush(name, os.fsync)
+                    _fsync(name)
+            except OSError as error:
+                self._failed = error  # what could not be written may be gone: the next flush would know nothing of it
+                raise
+        self.flushed()
+
+    @property
+    def unflushed(self) -> int:
+        """Files that wait for a flush."""
+        return len(self._files)
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why what waits will never be durable."""
+        return self._failed or (self.disks.failed_since(self._began) if self._files else None)
+
+    def flushed(self) -> None:
+        """Nothing waits any more."""
         self._files.clear()
         self._folders.clear()
+        self.devices.clear()
 
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:
@@ -133,20 +201,32 @@ class LocalFiles:
         with self._errors("read", path):
             return fs.LocalFileSystem().open_input_file(os.path.join(self._folder, path))
 
-    def _name(self, path: str) -> str:
-        """The file's name; its folder is made, and remembered for `flush` with every folder that is new above it."""
-        name = os.path.join(self._folder, path)
+    def _new(self, path: str) -> int:
+        """A new file, open; with its folder and every folder that is new above it it waits for `flush`."""
+        name = f"{self._folder}/{path}"
         folder = os.path.dirname(name)
-        if folder not in self._known:
-            with self._errors("make the folder of", path):
-                new = folder
-                while not os.path.isdir(new):
-                    new = os.path.dirname(new)
-                    self._folders.add(new)
-                os.makedirs(folder, exist_ok=True)
-            self._known.add(folder)
+        if not self._files:
+            self._began = self.disks.failures
+        try:
+            descriptor = os.open(name, _NEW, 0o666)
+        except FileNotFoundError:
+            self._make(folder)
+            descriptor = os.open(name, _NEW, 0o666)
+        try:
+            self.devices.add(self.disks.hold(descriptor, folder))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._files.append(name)
         self._folders.add(folder)
-        return name
+        return descriptor
+
+    def _make(self, folder: str) -> None:
+        above = folder
+        while not os.path.isdir(above):
+            above = os.path.dirname(above)
+            self._folders.add(above)
+        os.makedirs(folder, exist_ok=True)
 
     @contextlib.contextmanager
     def _errors(self, what: str, path: str) -> Iterator[None]:
@@ -157,20 +237,30 @@ class LocalFiles:
             raise TxnLogObjectStoreError(f"cannot {what} {path!r} in {self._folder}: {reason}") from error
 
 
-def _flush(name: str, sync: Callable[[int], None]) -> None:
+def flush_ahead(many: Iterable[DataFiles]) -> None:
+    """Do for all of these together what the `flush` of each would do, where that is cheaper.
+
+    What goes wrong is told by the `flush` of each, which has nothing else left to do.
+    """
+    local = [files for files in many if isinstance(files, LocalFiles)]
+    if _syncfs is None or sum(files.unflushed for files in local) < _SYNCFS_FROM:
+        return
+    by_disks: dict[_Disks, list[LocalFiles]] = {}
+    for files in local:
+        by_disks.setdefault(files.disks, []).append(files)
+    for disks, those in by_disks.items():
+        disks.flush(set().union(*(files.devices for files in those)))
+        for files in those:
+            if files.failure is None:
+                files.flushed()
+
+
+def _fsync(name: str) -> None:
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        sync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_file_system(descriptor: int) -> None:
-    """Flush the whole file system that the file is on."""
-    assert _syncfs is not None
-    if _syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 class S3Files:
@@ -197,9 +287,9 @@ class S3Files:
             return self._store.open_output_stream(f"{self._prefix}/{path}")
 
     def flush(self) -> None:
-        pending, self._pending = self._pending, []
-        for done in pending:
+        for done in self._pending:
             done.result()
+        self._pending.clear()
 
     def delete(self, paths: Sequence[str]) -> None:
         for done in [self._threads.submit(self._delete, path) for path in paths]:
