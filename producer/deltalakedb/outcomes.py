@@ -13,12 +13,13 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from .codec import decode_told
 from .errors import TxnLogDecodeError, TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogOutcomeUnknownError
-from .eventlog import EventLog, LogReader, Message, Record, Stream
+from .eventlog import Appended, EventLog, LogReader, Message, Record, Stream
 from .events import Outcome, Told
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ _READ_RECORDS: Final = 1_000
 _RESEND_SECONDS: Final = (0.2, 5.0)
 _JOIN_SECONDS: Final = 10.0
 
+Answer = Outcome | TxnLogOutcomeUnknownError
+"""The decision, or that it is not known."""
 Lookup = Callable[[Sequence[str]], dict[str, Outcome]]
 """Decisions there are in SQL about these transactions."""
 
@@ -42,13 +45,28 @@ class Question:
     messages: Sequence[Message]
     deadline: float
     """On the monotonic clock: afterwards the outcome is unknown."""
-    answer: Future[Outcome] = field(default_factory=Future)
-    asked: float = 0.0
+    answered: Callable[[Answer], None]
+    asked: float
     """When SQL is to be asked next, on the monotonic clock."""
     attempts: int = 0
     resend_at: float | None = None
     cause: TxnLogError | None = None
     """What went wrong with publishing, if anything did."""
+
+
+class Asked(Future[Outcome]):
+    """A question that somebody waits for. Nobody can cancel it: it could not be given its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+
+    def answered(self, answer: Answer) -> None:
+        """Give it its answer."""
+        if isinstance(answer, Outcome):
+            self.set_result(answer)
+        else:
+            self.set_exception(answer)
 
 
 class Deciding(Protocol):
@@ -96,9 +114,16 @@ class Outcomes:
         The future fails with `TxnLogOutcomeUnknownError` if there is none in time. Publishing the same again is safe.
         Raises what the log raises for messages that it refuses at once: then nothing was published.
         """
-        question = Question(txn_id, messages, time.monotonic() + timeout)
-        question.answer.set_running_or_notify_cancel()
-        question.asked = time.monotonic() + POLL_SECONDS
+        asked = Asked()
+        self.publish(txn_id, messages, timeout, asked.answered)
+        return asked
+
+    def publish(
+        self, txn_id: str, messages: Sequence[Message], timeout: float, answered: Callable[[Answer], None]
+    ) -> None:
+        """As `ask`, for whoever has a future of its own: `answered` is told once, by another thread as a rule."""
+        now = time.monotonic()
+        question = Question(txn_id, messages, now + timeout, answered, now + POLL_SECONDS)
         with self._lock:
             if self._closed:
                 raise TxnLogOutcomeUnknownError("the lake object was closed before publishing", txn_id=txn_id)
@@ -108,7 +133,6 @@ class Outcomes:
         except BaseException:
             self._forget(question)
             raise
-        return question.answer
 
     def stage(self, messages: Sequence[Message]) -> Future[list[int]]:
         """Publish the first chunks of a transaction, whose last one is then asked about. As `EventLog.append`."""
@@ -127,19 +151,17 @@ class Outcomes:
     def _send(self, question: Question) -> None:
         question.attempts += 1
         question.resend_at = None
-        # The question does not keep the future: its callback keeps the question, and the two would be garbage together.
-        appended = self._log.append(Stream.STAGED, question.messages)
-        appended.add_done_callback(lambda future: self._sent(question, future))
+        self._log.send(Stream.STAGED, question.messages, partial(self._sent, question))
 
-    def _sent(self, question: Question, appended: Future[list[int]]) -> None:
-        error = appended.exception()
-        if error is None and self._deciding is None:
+    def _sent(self, question: Question, appended: Appended) -> None:
+        sent = isinstance(appended, list)
+        if sent and self._deciding is None:
             return  # nobody waits for this: the answer comes through the log
         with self._lock:
-            if error is not None:
+            if not sent:
                 # Part of it may be in the log: sending the same again is the way to be sure.
                 shortest, longest = _RESEND_SECONDS
-                question.cause = error if isinstance(error, TxnLogError) else None
+                question.cause = appended if isinstance(appended, TxnLogError) else None
                 question.resend_at = time.monotonic() + min(shortest * 2 ** (question.attempts - 1), longest)
             self._lock.notify_all()
 
@@ -254,7 +276,7 @@ class Outcomes:
         with self._lock:
             questions = self._questions.pop(txn_id, [])
         for question in questions:
-            question.answer.set_result(outcome)
+            question.answered(outcome)
 
     def _give_up(self, question: Question, why: str) -> None:
         if not self._forget(question):
@@ -265,7 +287,7 @@ class Outcomes:
             txn_id=question.txn_id,
         )
         error.__cause__ = question.cause
-        question.answer.set_exception(error)
+        question.answered(error)
 
 
 def _told(record: Record) -> Told:

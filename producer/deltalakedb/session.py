@@ -10,8 +10,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -28,7 +27,7 @@ from .eventlog import EventLog, open_event_log
 from .events import Content, Outcome
 from .objectstore import ObjectStore, open_object_store
 from .objectstore.identity import claim_root, foreign_log, log_object
-from .outcomes import Lookup, Outcomes
+from .outcomes import Answer, Lookup, Outcomes
 from .pacing import send_ahead
 from .parquet import DataFileStores, Flusher, TableShape
 from .publishing import Publication, Sender, publication
@@ -153,14 +152,15 @@ class Session:
         """A transaction as this session publishes it. Raises what `publishing.publication` raises."""
         return publication(txn_id, content, self.sender)
 
-    def publish(self, whole: Publication, timeout: float) -> Future[Outcome]:
-        """Publish a transaction and get its decision, as `Outcomes.ask`.
+    def publish(self, whole: Publication, timeout: float, answered: Callable[[Answer], None]) -> None:
+        """Publish a transaction and get its decision, as `Outcomes.publish`.
 
         All of a big one but its last chunk is sent before this returns, as fast as the committer takes it. Raises what
-        `ask` and `send_ahead` raise: then it is not decided, nor will be.
+        that and `send_ahead` raise: then it is not decided, nor will be.
         """
         if not whole.is_big:
-            return self.outcomes.ask(whole.txn_id, list(whole.messages()), timeout)
+            self.outcomes.publish(whole.txn_id, list(whole.messages()), timeout, answered)
+            return
         messages = whole.messages()
         send_ahead(
             islice(messages, whole.count - 1),
@@ -168,7 +168,7 @@ class Session:
             self._position,
             patience=timeout,
         )
-        return self.outcomes.ask(whole.txn_id, list(messages), timeout)
+        self.outcomes.publish(whole.txn_id, list(messages), timeout, answered)
 
     def _position(self) -> int:
         """Up to which record the committer has come, which on an embedded lake is for us to see to."""

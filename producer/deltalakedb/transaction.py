@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -22,6 +23,7 @@ from .errors import (
 from .events import AppTransaction, Content, Outcome
 from .given_actions import actions_of
 from .ids import is_table_name, new_txn_id
+from .outcomes import Answer
 from .results import Result, rejection_of, result_of
 from .staging import StagedTable, creation_of
 
@@ -326,17 +328,15 @@ class Transaction:
             future.set_exception(failed)
 
     def _ask(self, whole: Publication, deadline: float, future: Future[Result]) -> None:
-        answer = self._session.publish(whole, max(deadline - time.monotonic(), 0.0))
-        answer.add_done_callback(lambda done: self._settle(done, future))
+        self._session.publish(whole, max(deadline - time.monotonic(), 0.0), partial(self._settle, future))
 
-    def _settle(self, answer: Future[Outcome], future: Future[Result]) -> None:
-        error = answer.exception()
-        self._session.window.release(None if error is not None else answer.result().lag_ms)
-        if error is not None:
+    def _settle(self, future: Future[Result], outcome: Answer) -> None:
+        if not isinstance(outcome, Outcome):
+            self._session.window.release()
             self._state = State.UNKNOWN
-            future.set_exception(error)
+            future.set_exception(outcome)
             return
-        outcome = answer.result()
+        self._session.window.release(outcome.lag_ms)
         if outcome.committed is None:
             for name in self._tables:
                 self._session.forget(name)  # what was remembered of it may be why

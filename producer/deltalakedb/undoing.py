@@ -26,6 +26,7 @@ from .errors import (
 from .events import Committed, Content, TableWork, WrittenAgainst
 from .folded import files_of
 from .ids import is_txn_id, new_txn_id
+from .outcomes import Asked
 from .results import Result, rejection_of, result_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def undo(session: Session, txn_id: str, *, user_metadata: str | None, timeout: f
             tables=tuple(work for work, _ in works), user_metadata=user_metadata, engine_info=session.engine_info
         )
         undo_id = new_txn_id()
-        outcome = session.publish(session.publication(undo_id, content), timeout).result()
+        asked = Asked()
+        session.publish(session.publication(undo_id, content), timeout, asked.answered)
+        outcome = asked.result()
         if outcome.committed is not None:
             return result_of(undo_id, outcome.committed)
         error = rejection_of(undo_id, outcome)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -18,6 +19,7 @@ from deltalakedb.eventlog import (
     MAX_HEADERS_BYTES,
     MAX_RECORD_BYTES,
     OUTCOME_PARTITIONS,
+    Appended,
     EventLog,
     LogReader,
     Message,
@@ -305,6 +307,26 @@ def test_unfit_place_to_read_is_refused(log: EventLog) -> None:
 def test_append_of_nothing(log: EventLog) -> None:
     """An append without messages is done at once and has no positions."""
     assert log.append(Stream.STAGED, []).result(0) == []
+
+
+def test_who_wants_no_future_is_told(opened: Callable[[], EventLog], log: EventLog) -> None:
+    """`send` is `append` that tells what became of it: positions in the same order, nothing of nothing, and errors."""
+    told: SimpleQueue[Appended] = SimpleQueue()
+    (before,) = append(log, Stream.STAGED, "before")
+    log.send(Stream.STAGED, values("a", "b"), told.put)
+    assert told.get(timeout=SECONDS) == [before + 1, before + 2]
+    log.send(Stream.STAGED, [], told.put)
+    assert told.get(timeout=SECONDS) == []
+
+    other = opened()
+    for number in range(200):
+        other.send(Stream.STAGED, values(str(number)), told.put)
+    other.close()
+    positions = [told.get(timeout=SECONDS) for _ in range(200)]
+    assert all(isinstance(found, list) for found in positions)
+    assert told.empty()
+    with pytest.raises(TxnLogEventLogError, match="closed"):
+        other.send(Stream.STAGED, values("late"), told.put)
 
 
 def test_threads_keep_their_order(log: EventLog) -> None:

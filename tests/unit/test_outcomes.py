@@ -16,7 +16,7 @@ from deltalakedb.errors import (
     TxnLogOutcomeUnknownError,
     TxnLogValidationError,
 )
-from deltalakedb.eventlog import MAX_RECORD_BYTES, EventLog, LogReader, Message, Record, Stream, open_event_log
+from deltalakedb.eventlog import MAX_RECORD_BYTES, Done, EventLog, LogReader, Message, Record, Stream, open_event_log
 from deltalakedb.events import Committed, Outcome, TableVersion
 from deltalakedb.ids import new_txn_id
 from deltalakedb.outcomes import Outcomes
@@ -60,13 +60,15 @@ class Unreliable:
         return self._log.partitions(stream)
 
     def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
+        return self._log.append(stream, messages)
+
+    def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
         self.appends += 1
         if self.failing_appends:
             self.failing_appends -= 1
-            failed: Future[list[int]] = Future()
-            failed.set_exception(TxnLogEventLogError("the broker went away"))
-            return failed
-        return self._log.append(stream, messages)
+            done(TxnLogEventLogError("the broker went away"))
+        else:
+            self._log.send(stream, messages, done)
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> LogReader:
         return _Reader(self, self._log.reader(stream, position, partition=partition))

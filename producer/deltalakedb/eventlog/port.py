@@ -17,7 +17,7 @@ leaves it as `TxnLogHaltedError` with one of these states:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -52,6 +52,27 @@ class Message(NamedTuple):
     value: bytes
     headers: Headers = ()
     partition: int = 0
+
+
+Appended = list[int] | Exception
+"""What became of an append: the positions of its messages, or why it is not known to be in the log."""
+Done = Callable[[Appended], None]
+"""Is told that, once, by whatever thread comes to know it. Raises nothing, and does not wait."""
+
+
+class Append(Future[list[int]]):
+    """An append that somebody waits for. Nobody can cancel it: it could not be given its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+
+    def done_with(self, appended: Appended) -> None:
+        """Is a `Done`."""
+        if isinstance(appended, list):
+            self.set_result(appended)
+        else:
+            self.set_exception(appended)
 
 
 def refuse_oversize(messages: Sequence[Message]) -> None:
@@ -131,6 +152,10 @@ class EventLog(Protocol):
         way. A message over `MAX_RECORD_BYTES` or `MAX_HEADERS_BYTES`, or for a partition that the stream does not
         have, raises `TxnLogValidationError` at once, a stream that is not there `TxnLogHaltedError` (`LOG_MISSING`).
         """
+        ...
+
+    def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
+        """As `append`, for whoever has no use for a future, which costs more than all else that is done here."""
         ...
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> LogReader:

@@ -1,4 +1,4 @@
-"""A log's producer, the thread that collects its delivery reports, and the futures they become."""
+"""A log's producer, and the thread that collects its delivery reports and tells who appended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from deltalakedb.errors import TxnLogEventLogError
-from deltalakedb.eventlog.port import Message
+from deltalakedb.eventlog.port import Done, Message
 
 from .health import Health
 from .pace import WINDOW_SECONDS, Pace
@@ -49,11 +48,11 @@ class Appender:
         self._thread = threading.Thread(target=self._collect, name=f"append to {servers}", daemon=True)
         self._thread.start()
 
-    def append(self, topic: str, messages: Sequence[Message]) -> Future[list[int]]:
+    def append(self, topic: str, messages: Sequence[Message], done: Done) -> None:
         early = self._settled - time.monotonic()
         if early > 0:
             time.sleep(early)
-        delivery = _Delivery(f"appending to {topic} at {self._servers}", len(messages), self._health)
+        delivery = _Delivery(topic, self._servers, len(messages), self._health, done)
         append = _Append(topic, messages, delivery)
         with self._lock:
             now = time.monotonic()
@@ -65,7 +64,6 @@ class Appender:
                 self._held_until = send_at
             else:
                 self._send(append)
-        return delivery.future
 
     def close(self) -> None:
         self._closing.set()
@@ -143,19 +141,20 @@ class _Append(NamedTuple):
 
 
 class _Delivery:
-    """The delivery reports of one append, which become its future."""
+    """The delivery reports of one append."""
 
-    def __init__(self, what: str, messages: int, health: Health) -> None:
-        self.future: Future[list[int]] = Future()
-        # From here on a caller cannot cancel it, which would make it an error to give it its result.
-        self.future.set_running_or_notify_cancel()
-        self._what = what
+    __slots__ = ("_done", "_error", "_health", "_missing", "_positions", "_servers", "_topic")
+
+    def __init__(self, topic: str, servers: str, messages: int, health: Health, done: Done) -> None:
+        self._topic = topic
+        self._servers = servers
         self._health = health
+        self._done = done
         self._positions = [-1] * messages
         self._missing = messages
         self._error: KafkaError | None = None
         if not messages:
-            self.future.set_result([])
+            done([])
 
     def report(self, index: int, error: KafkaError | None, message: Delivered) -> None:
         """librdkafka's delivery report of one message."""
@@ -172,17 +171,17 @@ class _Delivery:
         if not self._missing:
             if self._error is None:
                 self._health.answered()
-                self.future.set_result(self._positions)
+                self._done(self._positions)
             else:
                 self.fail(KafkaException(self._error))
 
     def fail(self, error: Exception) -> None:
         """Also where a message could not even be queued: then the reports will never be complete."""
         failure = TxnLogEventLogError(
-            f"{self._what} failed: {error}{self._health}. It may be in the log all the same: append the same again"
+            f"appending to {self._topic} at {self._servers} failed: {error}{self._health}. It may be in the log all the same: append the same again"
         )
         failure.__cause__ = error
-        self.future.set_exception(failure)
+        self._done(failure)
 
 
 def _give_up(producer: Producer) -> None:

@@ -22,7 +22,7 @@ from deltalakedb.errors import (
     TxnLogValidationError,
     redacted,
 )
-from deltalakedb.eventlog.port import OUTCOME_PARTITIONS, Message, Stream, refuse_oversize
+from deltalakedb.eventlog.port import OUTCOME_PARTITIONS, Append, Done, Message, Stream, refuse_oversize
 
 from . import settings
 from .appender import Appender
@@ -147,6 +147,11 @@ class KafkaEventLog:
         return len(self._described(stream).partitions)
 
     def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
+        append = Append()
+        self.send(stream, messages, append.done_with)
+        return append
+
+    def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
         self._open()
         refuse_oversize(messages)
         for message in messages:
@@ -155,7 +160,7 @@ class KafkaEventLog:
             # A producer that asks for a topic that is not there makes a broker with auto-creation create it.
             self._described(stream)
             self._seen.add(stream)
-        return self._appender(staged=stream is Stream.STAGED).append(self._topic(stream), messages)
+        self._appender(staged=stream is Stream.STAGED).append(self._topic(stream), messages, done)
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> Reader:
         _refuse_partition(stream, partition)

@@ -15,14 +15,22 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import quote
 
 from deltalakedb.errors import TxnLogEventLogError, TxnLogHaltedError, TxnLogValidationError
-from deltalakedb.eventlog.port import OUTCOME_PARTITIONS, Headers, Message, Record, Stream, refuse_oversize
+from deltalakedb.eventlog.port import (
+    OUTCOME_PARTITIONS,
+    Append,
+    Done,
+    Headers,
+    Message,
+    Record,
+    Stream,
+    refuse_oversize,
+)
 
 from .file import File, connect, first, identity_of, register, sync_folder, translated, turn
 
@@ -30,8 +38,6 @@ _PARTITIONS = {stream: OUTCOME_PARTITIONS if stream is Stream.OUTCOMES else 1 fo
 _TABLES = {(stream, p): f'"{stream}/{p}"' for stream, count in _PARTITIONS.items() for p in range(count)}
 
 _FORMAT = 1  # PRAGMA user_version of the files that this module writes
-
-T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
 _QUEUE_BYTES = 16 * 1024 * 1024
@@ -114,8 +120,13 @@ class SqliteEventLog:
         return _PARTITIONS[stream]
 
     def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
+        append = Append()
+        self.send(stream, messages, append.done_with)
+        return append
+
+    def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
         refuse_oversize(messages)
-        return self._appender.put([(_table(stream, message.partition), message) for message in messages])
+        self._appender.put([(_table(stream, message.partition), message) for message in messages], done)
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> _Reader:
         if position < 0:
@@ -192,7 +203,7 @@ class _Reader:
 class _Append(NamedTuple):
     rows: list[tuple[str, Message]]
     size: int
-    future: Future[list[int]]
+    done: Done
 
 
 class _Appender:
@@ -213,9 +224,7 @@ class _Appender:
         self._size = 0
         self._thread: threading.Thread | None = None
 
-    def put(self, rows: list[tuple[str, Message]]) -> Future[list[int]]:
-        future: Future[list[int]] = Future()
-        future.set_running_or_notify_cancel()
+    def put(self, rows: list[tuple[str, Message]], done: Done) -> None:
         size = sum(len(message.value) for _, message in rows)
         with self._changed:
             while self._queue and self._size + size > _QUEUE_BYTES and not self._closed:
@@ -228,13 +237,12 @@ class _Appender:
                     pass
                 self._thread = threading.Thread(target=self._run, name=f"append to {self._path}", daemon=True)
                 self._thread.start()
-            if not rows:
-                future.set_result([])
-                return future
-            self._queue.append(_Append(rows, size, future))
-            self._size += size
-            self._changed.notify_all()
-        return future
+            if rows:
+                self._queue.append(_Append(rows, size, done))
+                self._size += size
+                self._changed.notify_all()
+        if not rows:
+            done([])
 
     def close(self) -> None:
         with self._changed:
@@ -245,7 +253,7 @@ class _Appender:
             thread.join(_CLOSE_SECONDS)
             error = TxnLogEventLogError(f"{self._path} was closed while another process held it: not appended")
             for append in self._take():
-                _settle(append.future.set_exception, error)
+                append.done(error)
         self._file.close()
 
     def _run(self) -> None:
@@ -259,10 +267,10 @@ class _Appender:
                         positions = _write(connection, appends, self._clock)
             except Exception as error:
                 for append in appends or self._take():
-                    _settle(append.future.set_exception, error)
+                    append.done(error)
             else:
                 for append, taken in zip(appends, positions, strict=True):
-                    _settle(append.future.set_result, taken)
+                    append.done(taken)
 
     def _wait(self) -> bool:
         with self._changed:
@@ -335,9 +343,3 @@ def _text(headers: Headers) -> str:
 
 def _headers(text: str) -> Headers:
     return () if text == "[]" else tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
-
-
-def _settle(resolve: Callable[[T], None], outcome: T) -> None:
-    # close() gave up on it.
-    with suppress(InvalidStateError):
-        resolve(outcome)
