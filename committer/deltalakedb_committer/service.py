@@ -102,12 +102,11 @@ def _lead(
             on_batch=meter,
         ) as committer:
             leadership.began(committer.cursor.epoch)
-            health.becomes(State.WORKING)
             while not stop.is_set():
+                health.becomes(State.CATCHING_UP if committer.is_catching_up else State.WORKING)
                 committer.step(BATCH_RECORDS, IDLE_SECONDS)
                 stepped.set()
                 leadership.progressed()
-                health.progressed()
     finally:
         if aside is not None:
             aside.close()

@@ -130,6 +130,11 @@ class Committer:
         """Where this committer stands; equal to the stored row as long as it is not fenced."""
         return self._applier.cursor
 
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether it decides again what was told before, because its store is older than that."""
+        return self._told is not None
+
     def step(self, limit: int, timeout: float) -> int:
         """Decide about `limit` records, waiting up to `timeout` seconds for the first. The number decided; 0: none came.
 

@@ -22,13 +22,15 @@ ANSWER_SECONDS = 30.0
 
 
 class State(StrEnum):
-    """Where the loop of a lake is. WORKING and STANDBY are ready, the others are not."""
+    """Where the loop of a lake is. WORKING, CATCHING_UP and STANDBY are ready, the others are not."""
 
     STARTING = "STARTING"
     STANDBY = "STANDBY"
     """Another process leads, and this one would take over."""
     WORKING = "WORKING"
     """It leads, or publishes; or would, if there were anything."""
+    CATCHING_UP = "CATCHING_UP"
+    """It leads, and decides again what was told before: its store is older than that."""
     PAUSED = "PAUSED"
     """After an error that passes by itself."""
     HALTED = "HALTED"
@@ -123,15 +125,16 @@ class Health:
         if unheard > ANSWER_SECONDS:
             checks = dict.fromkeys(checks, f"no answer for {unheard:.0f} s")
         # A standby waits for as long as the leader lives, and starting may take its time.
-        turns = state is not State.WORKING or still <= STUCK_SECONDS
+        at_work = state in (State.WORKING, State.CATCHING_UP)
+        turns = not at_work or still <= STUCK_SECONDS
         return Report(
             lake=self.lake,
             state=state,
             halted=halted,
             detail=detail or ("" if turns else f"the loop has not come round for {still:.0f} s"),
             checks=checks,
-            live=state is not State.WORKING or still <= DEAD_SECONDS,
-            ready=state in (State.WORKING, State.STANDBY) and turns and all(each == "ok" for each in checks.values()),
+            live=not at_work or still <= DEAD_SECONDS,
+            ready=(at_work or state is State.STANDBY) and turns and all(each == "ok" for each in checks.values()),
         )
 
 

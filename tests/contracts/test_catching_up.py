@@ -68,8 +68,13 @@ def test_an_older_store_catches_up(log: EventLog, tmp_path: Path, behind: int) -
     if behind < TOLD:
         decide(backup, silent(log), TOLD - behind)
 
-    decide(backup, log, behind)
+    with Committer(backup, log, holder="test") as committer:
+        before = committer.is_catching_up
+        while committer.cursor.commit_seq < TOLD:
+            committer.step(7, 10.0)
+        after = committer.is_catching_up
 
+    assert (before, after) == (True, False)
     assert backup.cursor().commit_seq == TOLD
     publish(log, append("later"))
     decide(backup, log, 1)

@@ -29,7 +29,7 @@ def test_only_working_and_standing_by_are_ready() -> None:
         health = Health("lake")
         health.becomes(state)
 
-        assert health.report().ready == (state in (State.WORKING, State.STANDBY))
+        assert health.report().ready == (state in (State.WORKING, State.CATCHING_UP, State.STANDBY))
         assert health.report().live
 
 
