@@ -20,6 +20,7 @@ from tests.services.process import port_of, reserve_port
 COMPOSE = Path(__file__).parents[2] / "compose"
 PORTS = ("KAFKA_PORT", "POSTGRES_PORT", "S3_PORT", "COMMITTER_PORT", "STANDBY_PORT", "MIRROR_PORT")
 UP_SECONDS = 300
+SMALL_DEMO = ("--scale", "0.002", "--transactions", "40", "--clients", "2", "--namespace", "demo", "--output", "json")
 
 
 class Stack:
@@ -79,6 +80,16 @@ class Stack:
         lines = self.compose("run", "--rm", "-T", "settings").splitlines()
         words = [shlex.split(line)[1] for line in lines if line.startswith("export ")]
         return dict(word.split("=", 1) for word in words)
+
+    def program(self, *words: str) -> str:
+        """Output of `deltalakedb`, run outside with what the stack prints for a client. Raises
+        `subprocess.CalledProcessError`; what it says is shown."""
+        command = [sys.executable, "-m", "deltalakedb", *words]
+        done = subprocess.run(command, env={**os.environ, **self.settings()}, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.stderr.write(done.stdout)
+            done.check_returncode()
+        return done.stdout
 
     def secret(self, name: str) -> str:
         """One of the secrets."""

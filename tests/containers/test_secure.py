@@ -28,7 +28,7 @@ from deltalakedb.ids import new_txn_id
 from deltalakedb.publishing import Sender, messages
 from deltalakedb.settings import load_settings
 from tests.containers import canary
-from tests.containers.stack import Stack
+from tests.containers.stack import SMALL_DEMO, Stack
 from tests.http import get
 from tests.services import duck
 
@@ -96,6 +96,14 @@ def test_a_producer_commits_and_reads_what_is_published(lake: deltalakedb.Lake, 
     logged = stack.compose("logs", "--no-color", "committer", "standby", "mirror").splitlines()
     assert [line for line in logged if '"level": "info"' in line]
     assert [line for line in logged if '"level": "error"' in line or '"level": "critical"' in line] == []
+
+
+def test_the_demo_finds_every_order_whole(stack: Stack) -> None:
+    """Over TLS and as a producer, with what the stack prints for one: DuckDB and delta-rs read by path."""
+    report = json.loads(stack.program("demo", "--no-services", *SMALL_DEMO).splitlines()[-1])
+
+    assert report["ok"]
+    assert all(check["ok"] and check["seen"] for check in report["checks"])
 
 
 def test_a_wrong_password_is_refused_by_kafka(open_log: Callable[..., EventLog]) -> None:

@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 import deltalakedb
 from deltalakedb.settings import load_settings
 from tests.containers import canary, engine
-from tests.containers.stack import UP_SECONDS, Stack
+from tests.containers.stack import SMALL_DEMO, UP_SECONDS, Stack
 from tests.integration.pipeline_client import PATIENCE, TABLES
 from tests.integration.test_pipeline import read_by_everybody
 from tests.services import duck
@@ -35,7 +35,6 @@ IN_FLIGHT = 4
 STANDBY_SECONDS = 60.0
 """Within this a standby must have committed again; it takes about four seconds on a machine of one's own."""
 
-
 NEXT = Path(__file__).parent / "next.yaml"
 NEXT_MIGRATION = "-- Runs with: 0001_lake\nCREATE TABLE dl_next (a INTEGER);\n"
 
@@ -44,6 +43,34 @@ NEXT_MIGRATION = "-- Runs with: 0001_lake\nCREATE TABLE dl_next (a INTEGER);\n"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack("deltalakedb-faults", tmp_path_factory.mktemp("stack"), "compose.yaml") as stack:
         yield stack
+
+
+def test_the_demo_finds_every_order_whole(stack: Stack) -> None:
+    """Outside, with what the stack prints for a producer and nothing else, beside the services that run."""
+    report = json.loads(stack.program("demo", "--no-services", *SMALL_DEMO).splitlines()[-1])
+
+    assert report["ok"]
+    assert {check["reader"] for check in report["checks"]} == {"duckdb", "delta-rs", "deltalakedb"}
+    assert all(check["ok"] and check["seen"] for check in report["checks"])
+
+
+def test_containers_have_no_more_than_they_need(stack: Stack) -> None:
+    """Bounded memory and ports on loopback, all of them; what has to last in volumes with a name; services as a user that
+    is nobody, without rights of the kernel's or anything to write to, the program itself as process 1."""
+    for service in stack.compose("ps", "--services").split():
+        host = stack.inspect(service)["HostConfig"]
+        assert host["Memory"] > 0, service
+        assert {binding["HostIp"] for of in host["PortBindings"].values() for binding in of} == {"127.0.0.1"}, service
+    for service in ("kafka", "postgres", "s3"):
+        volumes = [mount["Name"] for mount in stack.inspect(service)["Mounts"] if mount["Type"] == "volume"]
+        assert f"{stack.name}_{service}" in volumes
+    for service in ("committer", "standby", "mirror"):
+        found = stack.inspect(service)
+        host = found["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert (found["Config"]["User"], found["Path"]) == ("10001:10001", "deltalakedb")
+        assert found["State"]["Health"]["Status"] == "healthy"
 
 
 def test_an_upgrade_service_after_service(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
