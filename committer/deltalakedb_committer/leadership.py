@@ -190,6 +190,8 @@ class Heartbeat:
             try:
                 store = store or self._open_store()
                 store.heartbeat(self._epoch)
+            except TxnLogFencedError:
+                continue  # its epoch is over: the loop finds out when it writes, or is taking over again already
             except TxnLogError:
                 logger.warning("a heartbeat could not be written", exc_info=True)
                 if store is not None:

@@ -228,6 +228,28 @@ def test_a_writer_that_is_slow_is_left_alone(committer: DirectCommitter, direct:
     assert after == cursor
 
 
+def test_a_sign_of_life_of_an_epoch_that_is_over_is_no_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who takes over again from itself, as long as the log cannot be reached, does not warn of another committer."""
+    given = threading.Semaphore(0)
+
+    class Watcher(SqlCommitStore):
+        def heartbeat(self, epoch: int) -> None:
+            given.release()
+            super().heartbeat(epoch)
+
+    address = StoreAddress(engine="sqlite", path=str(tmp_path / "lake.db"))
+    log = open_event_log(f"sqlite://{tmp_path}/log.db")
+    with closing(migrated(address)) as database, closing(log):
+        store = made(database)
+        leadership = Heartbeat(lambda: Watcher(open_database(address)), log, takeover_after=0.03)
+        leadership.began(store.take_over("one").epoch)
+        store.take_over("two")
+        assert all(given.acquire(timeout=60) for _ in range(4))
+        leadership.release()
+
+    assert [record.message for record in caplog.records] == []
+
+
 def test_a_session_has_its_limits(direct: StoreAddress) -> None:
     """No statement, lock or idle transaction holds on for ever; an address may say otherwise."""
     names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "application_name")
