@@ -25,6 +25,7 @@ from deltalakedb import failpoints
 from deltalakedb.actions import RemoveFile
 from deltalakedb.database import Database, Pool, StoreAddress, open_database
 from deltalakedb.database.address import Engine
+from deltalakedb.database.postgres import COPY_ROWS
 from deltalakedb.errors import (
     TxnLogCommitUnknownError,
     TxnLogConfigError,
@@ -117,13 +118,16 @@ def test_a_commit_does_not_arrive(committer: DirectCommitter, direct: StoreAddre
     assert stored(direct) == before
 
 
-@pytest.mark.parametrize("statement", [b"UPDATE dl_committer_position", b"COPY dl_transactions", b"COPY dl_live_files"])
+@pytest.mark.parametrize(
+    "statement",
+    [b"UPDATE dl_committer_position", b"COPY dl_transactions", b"COPY dl_live_files", b"INSERT INTO dl_outbox"],
+)
 def test_a_connection_breaks_before_the_commit(
     committer: DirectCommitter, direct: StoreAddress, proxy: TcpProxy, statement: bytes
 ) -> None:
     """Nothing is written, and the error is not "unknown": the same may be tried again."""
     before = stored(direct)
-    batch, cursor, _ = committer.prepare([staged(transaction(n)) for n in range(30)])
+    batch, cursor, _ = committer.prepare([staged(transaction(n)) for n in range(COPY_ROWS)])
     proxy.cut_before(statement)
     with pytest.raises(TxnLogDatabaseError) as failed:
         committer.store.write(committer.cursor, batch, cursor)
