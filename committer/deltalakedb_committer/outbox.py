@@ -15,6 +15,10 @@ from deltalakedb.eventlog import EventLog, Message, Stream
 
 from .storing.rows import OutboxRow
 
+_ORDER = (Stream.DEAD_LETTER, Stream.OUTCOMES, Stream.COMMITS)
+"""A broker takes the requests of a connection one by one. For outcomes clients wait; but what was isolated comes before it
+is answered."""
+
 
 class Outbox:
     """The outbox of one lake, during one epoch. Used by the committer's thread."""
@@ -26,7 +30,7 @@ class Outbox:
 
     def publish(self, rows: Sequence[OutboxRow], next_position: int) -> None:
         """Append rows, all caused by records below `next_position`, without waiting for the log's acknowledgement."""
-        ordered = sorted(rows, key=lambda row: row.stream)
+        ordered = sorted(rows, key=lambda row: _ORDER.index(row.stream))
         futures = [
             self._log.append(
                 Stream(stream),
