@@ -28,9 +28,12 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often SQL is asked though no commit event came."""
-PACE_SECONDS = 0.05
-"""Least time from one step to the next where nothing waits: a step costs its queries whether it finds one version or a
-hundred, so that under a steady stream of commits it is cheaper to publish those of a moment together."""
+PACE_SECONDS = (0.05, 0.2)
+"""Least time from one step to the next where nothing waits, after steps with few versions and with many: a step costs its
+queries and flushes whether it finds one version or a hundred, so that under a steady stream of commits it is cheaper to
+publish those of a moment together."""
+STREAM_VERSIONS = 400
+"""Versions a second from which on a stream takes more and more of that time."""
 LOCK_SECONDS = 1.0
 RECONCILE_SECONDS = 30.0
 FIRST_BACKOFF = 0.1
@@ -76,7 +79,8 @@ def serve(worker: Worker, log: EventLog | None, *, target: str, health: Health, 
             lag.tell(progress.versions_behind, progress.seconds_behind)
         if progress is None or not progress.more:
             _wait(woken, stop, POLL_SECONDS)
-            stop.wait(max(0.0, began + PACE_SECONDS - time.monotonic()))
+            pace = PACE_SECONDS[0] if progress is None else _pace(progress.published)
+            stop.wait(max(0.0, began + pace - time.monotonic()))
 
 
 def _measure(count: Measurements, target: str, progress: Progress, seconds: float) -> None:
@@ -86,6 +90,12 @@ def _measure(count: Measurements, target: str, progress: Progress, seconds: floa
     count.set(MIRROR_FAILED, progress.failed, target)
     count.set(MIRROR_FENCED, progress.fenced, target)
     count.observe(MIRROR_STEP_SECONDS, (seconds,), target)
+
+
+def _pace(published: int) -> float:
+    """Least seconds from a step that published so many versions to the next one."""
+    shortest, longest = PACE_SECONDS
+    return min(max(shortest, published / STREAM_VERSIONS), longest)
 
 
 def _wait(woken: threading.Event, stop: threading.Event, seconds: float) -> None:
@@ -104,6 +114,7 @@ def _listen(log: EventLog | None, woken: threading.Event, stop: threading.Event)
                 reader = log.reader(Stream.COMMITS, log.end(Stream.COMMITS))
             if reader.read(_HINTS, 0.5):
                 woken.set()
+                stop.wait(PACE_SECONDS[0])  # what comes until then is the same step's
         except TxnLogError as error:
             logger.warning("no commit events for now, SQL is polled: %s", error)
             _close(reader)
