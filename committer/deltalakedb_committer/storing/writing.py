@@ -93,11 +93,12 @@ def write_batch(
     move_cursor(database, lake_id, cursor, new)
     _MOVED.reached(batch)
     _write(database, partitions, batch)
-    # From the old mark on: what lies below it is gone, and its dead index entries need not be walked over.
-    database.submit(
-        "DELETE FROM dl_outbox WHERE position >= ? AND position < ?",
-        [cursor.published_position, new.published_position],
-    )
+    if new.published_position > cursor.published_position:
+        # From the old mark on: what lies below it is gone, and its dead index entries need not be walked over.
+        database.submit(
+            "DELETE FROM dl_outbox WHERE position >= ? AND position < ?",
+            [cursor.published_position, new.published_position],
+        )
     _INSERTED.reached(batch)
 
 
