@@ -79,7 +79,10 @@ class Wanted:
 
 
 class Lake(RuleBasedStateMachine):
-    """Events are put on the log and decided by the model at once, by committers sooner or later."""
+    """Events are put on the log and decided by the model at once, by committers sooner or later.
+
+    Which rule comes next is a matter of the model alone, never of what committers have come to.
+    """
 
     reached: ClassVar[Counter[str]] = Counter()
     """What has happened, in all examples."""
@@ -161,10 +164,11 @@ class Lake(RuleBasedStateMachine):
         if committer.step(limit, 0.0):
             self.deaths = 0
 
-    @precondition(lambda self: self.deaths < DEATHS - 1)
     @rule(place=places, limit=st.integers(1, 12))
     def die(self, place: str, limit: int) -> None:
         """At that step of the loop, if it comes to it; not so often that an event is taken for the cause."""
+        if self.deaths == DEATHS - 1:
+            return
 
         def happen() -> None:
             self.databases[-1].close()
@@ -188,12 +192,12 @@ class Lake(RuleBasedStateMachine):
         self.zombie, self.committer = self.committer, None
         self._lead()
 
-    @precondition(lambda self: self.zombie)
     @rule(limit=st.integers(1, 12))
     def come_back(self, limit: int) -> None:
-        """The one that led tries to go on: it writes nothing."""
+        """The one that led tries to go on, if there is one: it writes nothing."""
         zombie, self.zombie = self.zombie, None
-        assert zombie is not None
+        if zombie is None:
+            return
         before = self._position()
         try:
             assert zombie.step(limit, 0.0) == 0, "an old epoch wrote"
@@ -339,7 +343,7 @@ class Lake(RuleBasedStateMachine):
     ("examples", "steps"),
     [
         pytest.param(20, 40, id="some", marks=pytest.mark.timeout(900)),
-        pytest.param(1_000, 50, id="many", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+        pytest.param(300, 50, id="many", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
 def test_whatever_happens_it_is_as_if_one_came_after_the_other(examples: int, steps: int) -> None:

@@ -124,6 +124,15 @@ def _identity(action: tuple[str, dict[str, Any]]) -> Any:
     return kind, body.get("appId"), body.get("domain")
 
 
+def _file_of(action: tuple[str, dict[str, Any]]) -> Any:
+    """What a version does one thing to: there is no order within it in which a file would come and go."""
+    kind, body = action
+    if kind in ("add", "remove"):
+        vector = body.get("deletionVector")
+        return "file", body["path"], vector and (vector["pathOrInlineDv"], vector.get("offset"))
+    return _identity(action)
+
+
 _ACTIONS = st.one_of(
     _of("add", _ADDS), _of("add", _ADDS), _of("remove", _REMOVES), _of("cdc", _CDC), _of("txn", _TXNS),
     _of("domainMetadata", _DOMAINS), _of("metaData", _METADATA), _of("protocol", _PROTOCOLS),
@@ -134,7 +143,7 @@ _HISTORIES = st.builds(
     _PROTOCOLS,
     _METADATA,
     st.lists(st.one_of(_of("add", _ADDS), _of("commitInfo", _INFOS)), max_size=4, unique_by=_identity),
-    st.lists(st.lists(_ACTIONS, max_size=5, unique_by=_identity), max_size=3),
+    st.lists(st.lists(_ACTIONS, max_size=5, unique_by=(_identity, _file_of)), max_size=3),
 )
 
 
