@@ -167,6 +167,7 @@ class Lake(RuleBasedStateMachine):
     @rule(place=places, limit=st.integers(1, 12))
     def die(self, place: str, limit: int) -> None:
         """At that step of the loop, if it comes to it; not so often that an event is taken for the cause."""
+        self._send(Wanted({}, {RELAXED[1]: self._new()}, {}), late=False)
         if self.deaths == DEATHS - 1:
             return
 
@@ -184,20 +185,24 @@ class Lake(RuleBasedStateMachine):
         finally:
             failpoints.disarm()
 
-    @rule()
-    def take_over(self) -> None:
+    @rule(limit=st.integers(0, 12))
+    def take_over(self, limit: int) -> None:
         """Another one leads; the one that led does not know."""
         if self.zombie is not None:
             self.zombie.__exit__(Death, None, None)
-        self.zombie, self.committer = self.committer, None
+        self.zombie = self.committer or self._lead()
         self._lead()
+        if limit:
+            self.step(limit)
 
     @rule(limit=st.integers(1, 12))
     def come_back(self, limit: int) -> None:
-        """The one that led tries to go on, if there is one: it writes nothing."""
+        """The one that led tries to go on: it writes nothing."""
+        if self.zombie is None:
+            self.take_over(0)
+        self._send(Wanted({}, {RELAXED[0]: self._new()}, {}), late=False)
         zombie, self.zombie = self.zombie, None
-        if zombie is None:
-            return
+        assert zombie is not None
         before = self._position()
         try:
             assert zombie.step(limit, 0.0) == 0, "an old epoch wrote"
