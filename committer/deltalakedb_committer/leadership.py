@@ -184,6 +184,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         store: SqlCommitStore | None = None
+        warned = False
         while not self._stop.wait(self._interval):
             if time.monotonic() - self._progress > HANG_SECONDS or self._epoch is None:
                 continue
@@ -193,9 +194,13 @@ class Heartbeat:
             except TxnLogFencedError:
                 continue  # its epoch is over: the loop finds out when it writes, or is taking over again already
             except TxnLogError:
-                logger.warning("a heartbeat could not be written", exc_info=True)
+                if not warned:
+                    logger.warning("no heartbeat can be written", exc_info=True)
+                warned = True
                 if store is not None:
                     store.close()
                     store = None
+            else:
+                warned = False
         if store is not None:
             store.close()
