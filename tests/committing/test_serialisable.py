@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -93,17 +94,21 @@ def test_clients_see_one_order_while_everything_dies(
     dice = random.Random(32)
     with closing(ServedLake(mortuary, postgres_server.url, kafka_server.bootstrap, "own.", tmp_path)) as served:
         committers = Committers(served, dice)
+        killed: Counter[str] = Counter()
 
         def harm() -> None:
             roll = dice.random()
             if roll < 0.1:
                 postgres_server.kill()
                 postgres_server.start()
+                killed["Postgres"] += 1
             elif roll < 0.2:
                 kafka_server.kill()
                 kafka_server.start()
+                killed["Kafka"] += 1
             else:
                 committers.kill_one()
+                killed["committer"] += 1
 
         began = time.monotonic()
         order, txns = history(served, clients=32, each=1_600, tables=40, pause=3, harm=harm)
@@ -112,4 +117,7 @@ def test_clients_see_one_order_while_everything_dies(
 
         check(served, order, txns, least=50_000)
         written = sum(bool(txn.committed and txn.writes) for txn in txns)
-        (tmp_path / "figures").write_text(f"{len(txns)} transactions, {written} commits in {took:.0f} s")
+        assert set(killed) == {"committer", "Postgres", "Kafka"}
+        deaths = ", ".join(f"{what} {times} times" for what, times in killed.items())
+        told = f"{len(txns)} transactions, {written} commits in {took:.0f} s, killed meanwhile: {deaths}"
+        (tmp_path / "figures").write_text(told)
