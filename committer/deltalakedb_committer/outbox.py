@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from itertools import groupby
 
-from deltalakedb.eventlog import EventLog, Message, Stream
+from deltalakedb.eventlog import Append, EventLog, Message, Stream
 
 from .storing.rows import OutboxRow
 
@@ -25,36 +24,35 @@ class Outbox:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._under_way: deque[tuple[int, list[Future[list[int]]]]] = deque()
+        self._under_way: deque[tuple[int, list[Append]]] = deque()
         self._published = 0
 
     def publish(self, rows: Sequence[OutboxRow], next_position: int) -> None:
         """Append rows, all caused by records below `next_position`, without waiting for the log's acknowledgement."""
         ordered = sorted(rows, key=lambda row: _ORDER.index(row.stream))
-        futures = [
-            self._log.append(
-                Stream(stream),
-                [Message(row.payload, tuple(row.headers.items()), row.stream_partition) for row in group],
-            )
-            for stream, group in groupby(ordered, key=lambda row: row.stream)
-        ]
-        self._under_way.append((next_position, futures))
+        appends = []
+        for stream, group in groupby(ordered, key=lambda row: row.stream):
+            append = Append()
+            messages = [Message(row.payload, tuple(row.headers.items()), row.stream_partition) for row in group]
+            self._log.send(Stream(stream), messages, append.done_with)
+            appends.append(append)
+        self._under_way.append((next_position, appends))
 
     def published_position(self) -> int:
         """Everything caused by records below is acknowledged by the log.
 
         Raises the log's error if an append failed: the rows are still in SQL and are published again at the next start.
         """
-        while self._under_way and all(future.done() for future in self._under_way[0][1]):
-            position, futures = self._under_way.popleft()
-            for future in futures:
-                future.result()
+        while self._under_way and all(append.done() for append in self._under_way[0][1]):
+            position, appends = self._under_way.popleft()
+            for append in appends:
+                append.result()
             self._published = max(self._published, position)
         return self._published
 
     def drain(self, timeout: float) -> None:
         """Wait until everything is acknowledged. Raises the log's error, or `TimeoutError`."""
-        for _, futures in list(self._under_way):
-            for future in futures:
-                future.result(timeout)
+        for _, appends in list(self._under_way):
+            for append in appends:
+                append.result(timeout)
         self.published_position()

@@ -155,7 +155,8 @@ class EventLog(Protocol):
         ...
 
     def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
-        """As `append`, for whoever has no use for a future, which costs more than all else that is done here."""
+        """As `append`, for whoever waits for nothing: without a future, which costs more than all else that is done here,
+        and `done` may be told a moment later."""
         ...
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> LogReader:

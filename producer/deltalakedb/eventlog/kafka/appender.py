@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
 from deltalakedb.errors import TxnLogEventLogError
-from deltalakedb.eventlog.port import Done, Message
+from deltalakedb.eventlog.port import Appended, Done, Message
 
 from .health import Health
 from .pace import WINDOW_SECONDS, Pace
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
 _IDLE_SECONDS = 0.1
+
+# Each report by itself would wake the thread: those of so long are collected together, unless somebody waits for one.
+_REST_SECONDS = 0.05
 
 # A producer that is given a message in its first milliseconds, before it is connected, finds no broker to give it its
 # producer id and asks again only half a second later.
@@ -45,10 +48,17 @@ class Appender:
         self._held_until = 0.0
         # Of the two above and of the order of what is sent. Whoever is told of a delivery may append something.
         self._lock = threading.RLock()
+        self._awaited = 0
+        self._counting = threading.Lock()
+        self._rested = threading.Event()
+        """Set to end the thread's rest."""
         self._thread = threading.Thread(target=self._collect, name=f"append to {servers}", daemon=True)
         self._thread.start()
 
-    def append(self, topic: str, messages: Sequence[Message], done: Done) -> None:
+    def append(self, topic: str, messages: Sequence[Message], done: Done, *, awaited: bool) -> None:
+        """`done` is told at once where that is `awaited`, otherwise when it is convenient."""
+        if awaited:
+            done = self._awaiting(done)
         early = self._settled - time.monotonic()
         if early > 0:
             time.sleep(early)
@@ -62,16 +72,31 @@ class Appender:
             elif send_at > now:
                 self._held.append(append)
                 self._held_until = send_at
+                self._rested.set()
             else:
                 self._send(append)
 
     def close(self) -> None:
         self._closing.set()
+        self._rested.set()
         self._thread.join(_CLOSE_SECONDS)
         with self._lock:
             self._send_held()
         if _left_after_flush(self._producer, _CLOSE_SECONDS):
             _give_up(self._producer)
+
+    def _awaiting(self, done: Done) -> Done:
+        """`done`; until it is told the thread does not rest."""
+
+        def told(appended: Appended) -> None:
+            with self._counting:
+                self._awaited -= 1
+            done(appended)
+
+        with self._counting:
+            self._awaited += 1
+        self._rested.set()
+        return told
 
     def _send(self, append: _Append) -> None:
         producer, delivery = self._producer, append.delivery
@@ -103,6 +128,7 @@ class Appender:
                 if threading.current_thread() is self._thread:
                     producer.poll(0.001)
                 else:
+                    self._rested.set()
                     time.sleep(0.001)
 
     def _new(self) -> tuple[Health, Producer]:
@@ -111,8 +137,9 @@ class Appender:
 
     def _collect(self) -> None:
         while not self._closing.is_set():
+            reports = 0
             try:
-                self._producer.poll(self._patience())
+                reports = self._producer.poll(self._patience())
             except KafkaException as error:
                 # This producer sends nothing any more; what it still had fails, and may be in the log or not.
                 logger.error("appending to %s goes on with a new producer: %s", self._servers, error)
@@ -125,13 +152,19 @@ class Appender:
                     self._send_held()
                 finally:
                     self._lock.release()
+            if reports and not self._awaited and not self._may_hold():
+                self._rested.wait(_REST_SECONDS)
+            self._rested.clear()
+
+    def _may_hold(self) -> bool:
+        """Whether something is to be sent soon, or what is appended next may be."""
+        return bool(self._held) or (self._pace is not None and self._pace.may_hold(time.monotonic()))
 
     def _patience(self) -> float:
         """How long to wait for delivery reports before looking whether there is something to send."""
-        now = time.monotonic()
         if self._held:
-            return max(self._held_until - now, 0.0)
-        return WINDOW_SECONDS if self._pace is not None and self._pace.may_hold(now) else _IDLE_SECONDS
+            return max(self._held_until - time.monotonic(), 0.0)
+        return WINDOW_SECONDS if self._may_hold() else _IDLE_SECONDS
 
 
 class _Append(NamedTuple):

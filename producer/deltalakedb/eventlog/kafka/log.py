@@ -148,19 +148,11 @@ class KafkaEventLog:
 
     def append(self, stream: Stream, messages: Sequence[Message]) -> Future[list[int]]:
         append = Append()
-        self.send(stream, messages, append.done_with)
+        self._send(stream, messages, append.done_with, awaited=True)
         return append
 
     def send(self, stream: Stream, messages: Sequence[Message], done: Done) -> None:
-        self._open()
-        refuse_oversize(messages)
-        for message in messages:
-            _refuse_partition(stream, message.partition)
-        if stream not in self._seen:
-            # A producer that asks for a topic that is not there makes a broker with auto-creation create it.
-            self._described(stream)
-            self._seen.add(stream)
-        self._appender(staged=stream is Stream.STAGED).append(self._topic(stream), messages, done)
+        self._send(stream, messages, done, awaited=False)
 
     def reader(self, stream: Stream, position: int, *, partition: int = 0) -> Reader:
         _refuse_partition(stream, partition)
@@ -193,6 +185,18 @@ class KafkaEventLog:
             f"there is no topic {self._topic(stream)} at {self._servers}: run `deltalakedb migrate` for a new lake, "
             "restore the topic for an old one",
         )
+
+    def _send(self, stream: Stream, messages: Sequence[Message], done: Done, *, awaited: bool) -> None:
+        self._open()
+        refuse_oversize(messages)
+        for message in messages:
+            _refuse_partition(stream, message.partition)
+        if stream not in self._seen:
+            # A producer that asks for a topic that is not there makes a broker with auto-creation create it.
+            self._described(stream)
+            self._seen.add(stream)
+        appender = self._appender(staged=stream is Stream.STAGED)
+        appender.append(self._topic(stream), messages, done, awaited=awaited)
 
     def _clients(self, options: Mapping[str, str], *, reads_only: bool) -> AdminClient:
         """The client that asks; and the appender at once, to be connected when the first append comes.
