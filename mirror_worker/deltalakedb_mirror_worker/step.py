@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
-from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, Range, VersionActions
-from deltalakedb.catalog.versions import query_ranges
+from deltalakedb.catalog import IN_PLACE, Catalog, MirrorProgress, Range, VersionActions, VersionRow
 from deltalakedb.database import Database, Pool
 from deltalakedb.errors import TxnLogError, TxnLogMirrorError, TxnLogTableFencedError, redacted
 from deltalakedb.failpoints import Failpoint
@@ -204,9 +203,11 @@ class Mirror:
         jobs = [Job(slice=each) for each in full if each.last < each.first]
         if missing:
             with db.snapshot():
-                sizes = _sizes(db, [each.span for each in missing])
+                rows = catalog.version_rows([each.span for each in missing])
+                sizes = {(row.table_no, row.version): row.added_files + row.removed_files for row in rows}
                 taken = within(missing, sizes, actions=STEP_ACTIONS, wide=WIDE_ACTIONS)
-                versions = catalog.versions([each.rows for each in taken if each.rows is not None])
+                whole = {each.table.table_no: each.rows for each in taken if each.rows is not None}
+                versions = catalog.actions([row for row in rows if _is_in(row, whole.get(row.table_no))])
             by_table: dict[int, list[VersionActions]] = {}
             for version in versions:
                 by_table.setdefault(version.row.table_no, []).append(version)
@@ -287,13 +288,8 @@ class Mirror:
         )
 
 
-def _sizes(db: Database, spans: Sequence[Range]) -> dict[tuple[int, int], int]:
-    """File actions by (table_no, version)."""
-    branch = (
-        "SELECT v.table_no, v.version, v.added_files + v.removed_files FROM dl_table_versions v "
-        "WHERE v.table_no = ? AND v.version BETWEEN ? AND ?"
-    )
-    return {(table_no, version): size for table_no, version, size in query_ranges(db, branch, spans)}
+def _is_in(row: VersionRow, span: Range | None) -> bool:
+    return span is not None and span[1] <= row.version <= span[2]
 
 
 def _mirrored(table: MirrorProgress) -> int:

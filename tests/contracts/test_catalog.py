@@ -542,6 +542,34 @@ def test_versions_of_many_tables_at_once(catalog: Catalog, committer: DirectComm
     assert nothing == []
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 6), (2, 4), (3, 3), (1, 2), (4, 6)])
+def test_what_few_versions_have_is_found(
+    catalog: Catalog, committer: DirectCommitter, database: Database, first: int, last: int
+) -> None:
+    """Actions of which most versions have none, wherever among those that are asked for, or beside them, one lies."""
+    committer.commit(create("t"), create("u"))
+    for n in range(6):
+        committer.commit(append("t", add(f"t{n}")), append("u", add(f"u{n}")))
+    rows: dict[str, list[tuple[Any, ...]]] = {
+        "dl_cdc_files": [(1, 3, 0, "_change_data/c", "{}", 8, False, None, None)],
+        "dl_txn_actions": [(2, 3, "app", 1, None, None), (2, 5, "app", 2, None, None)],
+        "dl_domain_metadata": [(1, 3, "mine", "{}", False, None)],
+        "dl_other_actions": [(1, 3, 0, "futureAction", "{}")],
+    }
+    committer.store.write(committer.cursor, Batch(inserts=rows), committer.cursor)
+    with database.snapshot():
+        found = catalog.versions([(1, first, last), (2, first, last)])
+
+    assert [
+        (v.row.table_no, v.row.version, len(v.adds), len(v.cdc), len(v.txns), len(v.domains), len(v.others))
+        for v in found
+    ] == [
+        (table, n, n > 0, *((1, 0, 1, 1) if (table, n) == (1, 3) else (0, (table, n) in ((2, 3), (2, 5)), 0, 0)))
+        for table in (1, 2)
+        for n in range(first, last + 1)
+    ]
+
+
 def test_what_is_in_force(catalog: Catalog, committer: DirectCommitter, database: Database) -> None:
     """The newest `txn` of each application and the domains not removed, as of any version."""
     committer.commit(create("orders"))

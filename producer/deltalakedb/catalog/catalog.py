@@ -29,7 +29,7 @@ from .values import (
     VersionActions,
     VersionRow,
 )
-from .versions import Range, read_versions, stream_adds, stream_removes, version_row
+from .versions import Range, read_actions, read_rows, read_versions, stream_adds, stream_removes, version_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -270,6 +270,14 @@ class Catalog:
         Without `files` adds and removes are left out. Several statements: inside a `snapshot()` only.
         """
         return read_versions(self._database, ranges, files=files)
+
+    def version_rows(self, ranges: Sequence[Range]) -> list[VersionRow]:
+        """The same versions without any action."""
+        return read_rows(self._database, ranges)
+
+    def actions(self, rows: Sequence[VersionRow]) -> list[VersionActions]:
+        """The same versions with all their actions, from what `version_rows` gave in the same `snapshot()`."""
+        return read_actions(self._database, rows)
 
     def adds(self, table_no: int, version: int) -> Iterator[AddFile]:
         """The adds of one version in their order, never all of them at once. Inside a `snapshot()` only."""

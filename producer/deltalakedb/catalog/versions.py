@@ -44,7 +44,11 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
 
     A handful of queries, however many versions and tables. Inside a `snapshot()` of the database.
     """
-    rows = read_rows(database, ranges)
+    return read_actions(database, read_rows(database, ranges), files=files)
+
+
+def read_actions(database: Database, rows: Sequence[VersionRow], *, files: bool = True) -> list[VersionActions]:
+    """The versions of `rows` with their actions, as `read_versions`."""
     keys = [(row.table_no, row.version) for row in rows]
     removing = [(row.table_no, row.version) for row in rows if row.removed_files and files]
     describing = [(row.table_no, row.version) for row in rows if row.changes_metadata]
@@ -53,11 +57,10 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
         "removes": _Source("dl_remove_files", records.REMOVE, records.remove, removing),
         "metadata": _Source("dl_metadata_updates", records.METADATA, records.metadata, describing, "a.version"),
         "protocol": _Source("dl_protocol_updates", records.PROTOCOL, records.protocol, upgrading, "a.version"),
-        "cdc": _Source("dl_cdc_files", records.CDC, records.cdc, keys),
-        "txns": _Source("dl_txn_actions", records.TXN, records.txn, keys, "a.app_id"),
-        "domains": _Source("dl_domain_metadata", records.DOMAIN, records.domain, keys, "a.domain"),
-        "others": _Source("dl_other_actions", ("kind", "body"), _other, keys),
     }
+    tables = _with_rare(database, keys)
+    for kind, (table, names, make, order) in _RARE.items():
+        sources[kind] = _Source(table, names, make, [key for key in keys if key[0] in tables[kind]], order)
     asked = {kind: source for kind, source in sources.items() if source.where}
     adding = {(row.table_no, row.version): row.added_files for row in rows if row.added_files and files}
     live, *answers = database.query_all([_adds_in("dl_live_files", adding), *(s.statement for s in asked.values())])
@@ -67,6 +70,22 @@ def read_versions(database: Database, ranges: Sequence[Range], *, files: bool = 
             found[row[0], row[1]].setdefault(kind, []).append(source.make(row[2:]))
     adds = _read_adds(database, adding, live)
     return [_version(row, tuple(adds.get(key, ())), found.get(key)) for row, key in zip(rows, keys, strict=True)]
+
+
+def _with_rare(database: Database, keys: Sequence[_Key]) -> dict[str, set[int]]:
+    """By kind the tables that have such an action from the first to the last of their versions in `keys`: one look per
+    table, where one per version would cost more than all that the version has."""
+    spans: dict[int, tuple[int, int]] = {}
+    for table_no, version in keys:
+        first, last = spans.get(table_no, (version, version))
+        spans[table_no] = min(first, version), max(last, version)
+    found: dict[str, set[int]] = {kind: set() for kind in _RARE}
+    if spans:
+        for table_no, *have in database.query(_LOOK, [[(table_no, *span) for table_no, span in spans.items()]]):
+            for kind, has in zip(_RARE, have, strict=True):
+                if has:
+                    found[kind].add(table_no)
+    return found
 
 
 def _version(row: VersionRow, adds: tuple[AddFile, ...], of: Mapping[str, Sequence[Any]] | None) -> VersionActions:
@@ -136,6 +155,25 @@ _STAYED = {"dl_live_files": "1 = 1", "dl_past_files": "a.removed_version > a.ver
 _WANTED = "ROWS(?) AS w (table_no BIGINT, version BIGINT)"
 
 
+def _other(row: Row) -> OtherAction:
+    kind, body = row
+    return OtherAction(kind=kind, json=body)
+
+
+_RARE: Mapping[str, tuple[str, Sequence[str], Callable[[Row], Any], str]] = {
+    "cdc": ("dl_cdc_files", records.CDC, records.cdc, "a.n"),
+    "txns": ("dl_txn_actions", records.TXN, records.txn, "a.app_id"),
+    "domains": ("dl_domain_metadata", records.DOMAIN, records.domain, "a.domain"),
+    "others": ("dl_other_actions", ("kind", "body"), _other, "a.n"),
+}
+"""Actions that most versions have none of, and do not count: where they lie and how they are made and ordered."""
+_NEXT = "(SELECT min(a.version) FROM {} a WHERE a.table_no = w.table_no AND a.version >= w.first_version)"
+_LOOK = (
+    f"SELECT w.table_no, {', '.join(f'{_NEXT.format(table)} <= w.last_version' for table, *_ in _RARE.values())} "
+    "FROM ROWS(?) AS w (table_no BIGINT, first_version BIGINT, last_version BIGINT)"
+)
+
+
 def _adds_in(table: str, wanted: Mapping[_Key, int]) -> tuple[str, Sequence[Any]]:
     return (
         f"SELECT a.table_no, a.version, a.n, p.partition_values, {columns(records.ADD, 'a')} "
@@ -167,8 +205,3 @@ def _read_adds(database: Database, wanted: Mapping[_Key, int], live: Sequence[Ro
         key: [add for _, add in (adds if len(adds) == 1 else sorted(adds, key=lambda numbered: numbered[0]))]
         for key, adds in found.items()
     }
-
-
-def _other(row: Row) -> OtherAction:
-    kind, body = row
-    return OtherAction(kind=kind, json=body)
