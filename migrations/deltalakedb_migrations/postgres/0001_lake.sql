@@ -379,6 +379,9 @@ CREATE TABLE dl_outbox (
     PRIMARY KEY (position, n)
 );
 
+-- A batch's rows are large and gone within a second: to compress them takes longer than to write them.
+ALTER TABLE dl_outbox ALTER COLUMN payload SET STORAGE EXTERNAL;
+
 CREATE TABLE dl_mirror_targets (
     target              TEXT PRIMARY KEY,
     kind                TEXT NOT NULL,              -- in-place, copy, replica
