@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from deltalakedb.actions import AddFile, Metadata, Protocol
-from deltalakedb.delta_types import StructType
+from deltalakedb.delta_types import StructType, parse_schema
 from deltalakedb.errors import Reason
 from deltalakedb.events import (
     AddColumn,
@@ -19,7 +19,10 @@ from deltalakedb.events import (
 )
 from deltalakedb.features import FENCE_FEATURE
 from deltalakedb.ids import table_id
+from deltalakedb_committer.deciding.given_schema import check_given_schema
+from deltalakedb_committer.deciding.refusal import Refused
 from deltalakedb_committer.deciding.rules import rules
+from deltalakedb_committer.deciding.schema_changes import widen_column
 from tests.model_lake import ROOT, ModelLake
 from tests.works import ID, ID_DAY, add, append, create, field, relaxed, schema
 
@@ -521,6 +524,18 @@ class TestWidenColumn:
         found, _, _ = current(lake)
         assert [c["fromType"] for c in found.fields[0].metadata["delta.typeChanges"]] == ["byte", "short"]
         assert lake.accept(want(WidenColumn(column=("a",), new_type="long"))).tables == ()
+
+    @pytest.mark.parametrize("notes", [5, "x", {"fromType": "byte"}, None])
+    def test_notes_of_others_that_are_none_are_no_place_for_ours(self, notes: object) -> None:
+        """Imported tables have in there what somebody wrote: the wish is refused, as is a ready-made schema."""
+        old = parse_schema(schema(field("a", "short", metadata={"delta.typeChanges": notes})))
+        new = parse_schema(schema(field("a", "integer", metadata={"delta.typeChanges": notes})))
+        allowed = {"delta.enableTypeWidening": "true"}
+
+        with pytest.raises(Refused, match=r"delta\.typeChanges"):
+            widen_column(old, WidenColumn(column=("a",), new_type="integer"), "orders")
+        with pytest.raises(Refused, match=r"delta\.typeChanges"):
+            check_given_schema(old, new, allowed, "orders", files=True)
 
     @pytest.mark.parametrize(
         ("column", "new_type"),

@@ -9,7 +9,7 @@ from deltalakedb.delta_types import TYPE_CHANGES, ArrayType, DataType, MapType, 
 from deltalakedb.errors import Reason
 
 from .refusal import Refused, shown
-from .schema_changes import check_new_columns
+from .schema_changes import check_new_columns, type_changes
 
 _WIDENING = "delta.enableTypeWidening"
 _MAPPING = "delta.columnMapping."
@@ -57,7 +57,7 @@ def _check_metadata(
 ) -> None:
     kept = {} if known is None else _told(known)
     if changes:
-        kept[TYPE_CHANGES] = [*kept.get(TYPE_CHANGES, ()), *changes]
+        kept[TYPE_CHANGES] = [*(() if known is None else type_changes(known, table)), *changes]
     told = _told(column)
     if told != kept and (files or told):
         key = min(key for key in (*told, *kept) if told.get(key) != kept.get(key))

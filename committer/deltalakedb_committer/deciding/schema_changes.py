@@ -48,6 +48,16 @@ def check_field_metadata(fields: tuple[StructField, ...], table: str) -> None:
                 raise _invalid(table, f"{key} of column {shown(column.name)} is given by the committer: leave it out")
 
 
+def type_changes(column: StructField, table: str) -> list[object]:
+    """What a column notes of its earlier types. Raises `Refused` if an imported one notes something else there."""
+    noted = column.metadata.get(TYPE_CHANGES, [])
+    if not isinstance(noted, list):
+        raise _invalid(
+            table, f"{TYPE_CHANGES} of column {shown(column.name)} is no list, so that nothing can be noted there"
+        )
+    return noted
+
+
 def add_column(schema: StructType, intent: AddColumn, table: str) -> tuple[StructType, StructField | None]:
     """`schema` with the field of `intent`, and the field as added; None if an equal one is there already."""
     try:
@@ -126,7 +136,7 @@ def widen_column(schema: StructType, intent: WidenColumn, table: str) -> StructT
         change["fieldPath"] = ".".join(inner)
 
     def noted(column: StructField) -> StructField:
-        changes = [*column.metadata.get(TYPE_CHANGES, ()), change]
+        changes = [*type_changes(column, table), change]
         data_type = with_type(column.type, inner, wanted) if inner else wanted
         return StructField(column.name, data_type, column.nullable, {**column.metadata, TYPE_CHANGES: changes})
 
