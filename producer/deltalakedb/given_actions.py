@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .actions import Action, AddFile, CdcFile, OtherAction, RemoveFile, from_json
+from .actions import Action, OtherAction, from_json
 from .errors import TxnLogValidationError
 
 _FILES = ("add", "remove", "cdc")
@@ -17,10 +17,7 @@ def actions_of(given: Iterable[Any]) -> list[Action]:
     """The actions in `given`. Raises `TxnLogValidationError` for what is none."""
     if isinstance(given, Mapping | str | bytes):
         raise TxnLogValidationError("actions= is a list of actions")
-    return [
-        action if isinstance(action, AddFile | RemoveFile | CdcFile | OtherAction) else _action(action)
-        for action in given
-    ]
+    return [action if isinstance(action, Action) else _action(action) for action in given]
 
 
 def _action(given: Any) -> Action:
