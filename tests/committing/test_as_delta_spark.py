@@ -185,8 +185,10 @@ class Decided:
     """One transaction, as both decide it."""
 
     given: Given
-    since: list[Given]
-    """What was committed after it began."""
+    earlier: list[Given]
+    """What was committed before it."""
+    seen: int
+    """How many of these before it began."""
     ours: Reason | None
     theirs: str | None
 
@@ -197,6 +199,18 @@ class Decided:
         return self.ours in REASONS[self.theirs]
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A transaction under way."""
+
+    number: int
+    given: Given
+    txn: DeltaTransaction
+    at: tuple[int, WrittenAgainst]
+    seen: int
+    """How many were committed before it began."""
+
+
 def decide_both(spark: SparkSession, folder: Path, seed: int) -> list[Decided]:
     """A random history, up to the first transaction that only one of the two commits."""
     chance = random.Random(seed)
@@ -205,9 +219,12 @@ def decide_both(spark: SparkSession, folder: Path, seed: int) -> list[Decided]:
     files = {f"f{n}": chance.choice(VALUES) if by_x else None for n in range(4)}
     table = DeltaTable(spark, folder / str(seed), first_actions(level, by_x, files))
     ours = Ours(level, by_x, files)
-    begun: list[tuple[int, Given, DeltaTransaction, tuple[int, WrittenAgainst]]] = []
-    for number in range(chance.choice([2, 3, 3])):
-        given = a_transaction(chance, number, files, level, by_x)
+    live, committed = dict(files), list[Given]()
+    begun: list[_Begun] = []
+    found: list[Decided] = []
+    count = chance.choice([2, 3, 3])
+    for number in range(count):
+        given = a_transaction(chance, number, live, level, by_x)
         txn = table.begin()
         if given.whole:
             txn.read_whole_table()
@@ -215,28 +232,39 @@ def decide_both(spark: SparkSession, folder: Path, seed: int) -> list[Decided]:
             txn.read(predicate)
         for app in given.apps:
             txn.read_app(app)
-        begun.append((number, given, txn, ours.begin()))
-    found: list[Decided] = []
-    committed: list[Given] = []
-    for number, given, txn, at in begun:
-        found.append(Decided(given, list(committed), ours.commit(given, at, number), theirs(given, txn, number)))
-        if found[-1].ours is None:
-            committed.append(given)
-        if (found[-1].ours is None) != (found[-1].theirs is None):
-            break
+        begun.append(_Begun(number, given, txn, ours.begin(), len(committed)))
+        # As a rule all of them begin before any ends.
+        while begun and (number == count - 1 or chance.random() < 0.25):
+            one = begun.pop(0)
+            decided = Decided(
+                one.given,
+                list(committed),
+                one.seen,
+                ours.commit(one.given, one.at, one.number),
+                theirs(one.given, one.txn, one.number),
+            )
+            found.append(decided)
+            if (decided.ours is None) != (decided.theirs is None):
+                return found
+            if decided.ours is None:
+                committed.append(one.given)
+                live |= dict(one.given.adds)
+                for path, _ in one.given.removes:
+                    del live[path]
     return found
 
 
 def explained(decided: Decided) -> str | None:
     """Why both may differ; None: they may not."""
-    given, changed = decided.given, {each.special for each in decided.since}
+    given, earlier = decided.given, [each.special for each in decided.earlier]
+    changed = earlier[decided.seen :]
     if decided.ours is not None and decided.theirs is not None:
         return "Several things stand against it, and each names the first that it looks at."
     if decided.ours is Reason.PROTOCOL_CHANGED and "protocol" in changed:
         return (
             "Delta lets a reader pass beside a new feature that does no harm; with us a change stands against readers."
         )
-    if decided.ours is Reason.CONCURRENT_TRANSACTION and decided.theirs is None and "txn" in {given.special} & changed:
+    if decided.ours is Reason.CONCURRENT_TRANSACTION and given.special == "txn" and "txn" in earlier:
         return "A number of an application is committed once; Delta leaves that to whoever asks for the newest first."
     if decided.ours is None and not given.reads and given.special != "metaData":
         if decided.theirs == "MetadataChangedException" and "metaData" in changed:
