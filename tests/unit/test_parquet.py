@@ -219,6 +219,30 @@ def test_indexed_columns(tmp_path: Path) -> None:
     assert counted(delta_dataSkippingStatsColumns="s,c39") == {"s.a", "s.b", "c39"}
 
 
+@pytest.mark.parametrize("arrow", [pa.float32(), pa.float64()], ids=str)
+@pytest.mark.parametrize("rows", [3, 300])
+def test_nan_leaves_bounds_out(tmp_path: Path, arrow: pa.DataType, rows: int) -> None:
+    """Wherever a NaN lies there is neither minimum nor maximum; infinities, what a slice leaves out and what lies where
+    values are null are none."""
+    nan, inf = float("nan"), float("inf")
+
+    def bounds(values: Any) -> tuple[object, object]:
+        (w,) = write(tmp_path / f"{next(numbers)}", shape_of(pa.table({"x": values})), pa.table({"x": values}))
+        stats = json.loads(w.add.stats or "")
+        return stats["minValues"].get("x"), stats["maxValues"].get("x")
+
+    numbers = itertools.count()
+    some: Any = pa.array([1.0, *[2.0] * (rows - 2), nan], arrow)
+    assert bounds(some) == (None, None)
+    assert bounds(some.slice(0, rows - 1)) == (1.0, 2.0)
+    assert bounds(some.slice(1)) == (None, None)
+    valid = pa.py_buffer(bytes([0b011]) + b"\xff" * (rows // 8) if rows == 3 else b"\xff" * (rows // 8) + b"\x07")
+    assert bounds(pa.Array.from_buffers(arrow, rows, [valid, some.buffers()[1]])) == (1.0, 2.0)
+    assert bounds(pa.array([inf, -inf, *[1.0] * (rows - 2)], arrow)) == (None, None)
+    assert bounds(pa.array([inf, *[1.0] * (rows - 1)], arrow)) == (1.0, None)
+    assert bounds(pa.nulls(rows, arrow)) == (None, None)
+
+
 def test_statistics_never_outgrow_a_log_entry(tmp_path: Path) -> None:
     """Statistics of very many columns are left out but for the number of rows."""
     data = pa.table({f"c{i}": ["é" * 32] for i in range(1_000)})
