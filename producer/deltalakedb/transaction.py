@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Wait = Literal["committed", "mirrored"]
+_FEW: Final = 8
+"""In flight, of which none waits for the files of another that may come."""
 _LEVELS: Final = ("Serializable", "WriteSerializable", "SnapshotIsolation")
 
 
@@ -305,6 +307,7 @@ class Transaction:
                 session.flusher.flush(files, size, lambda error: _done(durable, error), urgent=True)
                 durable.result()
             elif files or not session.flusher.idle:
+                urgent = urgent or session.window.in_flight <= _FEW
                 session.flusher.flush(
                     files, size, lambda error: self._flushed(error, whole, deadline, future), urgent=urgent
                 )
@@ -314,7 +317,7 @@ class Transaction:
             session.window.release()
             raise
 
-    def _flushed(self, error: TxnLogError | None, whole: Publication, deadline: float, future: Future[Result]) -> None:
+    def _flushed(self, error: Exception | None, whole: Publication, deadline: float, future: Future[Result]) -> None:
         """Its files are durable, or there was an `error`."""
         failed: BaseException | None = error
         if failed is None:
@@ -372,7 +375,7 @@ class Transaction:
             logger.warning("transaction %s left files behind", self._txn_id, exc_info=True)
 
 
-def _done(durable: Future[None], error: TxnLogError | None) -> None:
+def _done(durable: Future[None], error: Exception | None) -> None:
     if error is None:
         durable.set_result(None)
     else:

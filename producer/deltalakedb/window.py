@@ -37,6 +37,11 @@ class Window:
         """How many may be in flight now."""
         return self._limit
 
+    @property
+    def in_flight(self) -> int:
+        """How many are."""
+        return self._in_flight
+
     def acquire(self, timeout: float) -> bool:
         """Wait for room up to `timeout` seconds; whether there was any."""
         with self._room:

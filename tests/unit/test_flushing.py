@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from deltalakedb.errors import TxnLogError, TxnLogObjectStoreError
+from deltalakedb.errors import TxnLogObjectStoreError
 from deltalakedb.parquet import DataFiles, DataFileStores, Flusher
 from deltalakedb.parquet.files import flush_ahead
 from deltalakedb.parquet.flushing import WAITING_BYTES
@@ -45,7 +45,7 @@ def test_all_are_told_in_order(
     stores: DataFileStores, flusher: Flusher, tmp_path: Path, count: int, urgent: bool
 ) -> None:
     """However many come at once, each is told once, in the order in which they came; then nothing is under way."""
-    told: list[tuple[int, TxnLogError | None]] = []
+    told: list[tuple[int, Exception | None]] = []
     for number in range(count):
         files = written(stores, tmp_path / str(number), "a/b=1/c.parquet d.parquet")
         flusher.flush([files], 20, lambda error, number=number: told.append((number, error)), urgent=urgent)  # type: ignore[misc]
@@ -58,7 +58,7 @@ def test_all_are_told_in_order(
 
 def test_one_that_fails_fails_alone(stores: DataFileStores, flusher: Flusher, tmp_path: Path) -> None:
     """Of few files each is flushed by itself: whose is gone hears of it, each time it asks, the others are durable."""
-    told: list[TxnLogError | None] = []
+    told: list[Exception | None] = []
     lost = written(stores, tmp_path / "lost", "a.parquet")
     (tmp_path / "lost/a.parquet").unlink()
     for files in (written(stores, tmp_path / "kept", "a.parquet"), lost, lost):
@@ -97,7 +97,7 @@ def test_too_much_waits(stores: DataFileStores, flusher: Flusher, tmp_path: Path
     held = threading.Event()
     told: list[int] = []
 
-    def first(error: TxnLogError | None) -> None:
+    def first(error: Exception | None) -> None:
         assert held.wait(60)
         told.append(0)
 
@@ -119,9 +119,9 @@ def test_what_comes_after_a_flush_may_fail(
     stores: DataFileStores, flusher: Flusher, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error of whoever is told is logged, and the next ones are told all the same."""
-    told: list[TxnLogError | None] = []
+    told: list[Exception | None] = []
 
-    def fail(error: TxnLogError | None) -> None:
+    def fail(error: Exception | None) -> None:
         raise ValueError("mine")
 
     flusher.flush([written(stores, tmp_path, "a")], 10, fail, urgent=True)

@@ -23,7 +23,7 @@ from deltalakedb.errors import TxnLogObjectStoreError, TxnLogUriError, redacted
 from deltalakedb.storage_options import StorageOptions
 
 _THREADS = 8
-_SYNCFS_FROM = 8  # files from which one flush of the whole file system is cheaper than one per file
+_SYNCFS_FROM = 8  # files and folders from which one flush of the whole file system is cheaper than one for each
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 _STREAM_BYTES = 256 * 1024
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -177,8 +177,8 @@ class LocalFiles:
 
     @property
     def unflushed(self) -> int:
-        """Files that wait for a flush."""
-        return len(self._files)
+        """Files and folders that wait for a flush."""
+        return len(self._files) + len(self._folders)
 
     @property
     def failure(self) -> OSError | None:

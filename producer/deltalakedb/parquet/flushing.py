@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
-
-from deltalakedb.errors import TxnLogError
 
 from .files import DataFiles, flush_ahead
 
@@ -18,12 +15,12 @@ logger = logging.getLogger(__name__)
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Of files that wait at once. What goes to an object store is in memory until it is there."""
 
-GATHER_SECONDS: Final = 0.005
-"""How long those that nobody waits for may wait for others. Flushed one by one they cost four times as much."""
-_MEMORY_SECONDS: Final = 0.025
-"""How long after a flush the next one still counts as its successor: a lone one never waits."""
+GATHER_SECONDS: Final = 0.02
+"""How long what is not urgent may wait for more of it. Flushed one by one it costs four times as much."""
+ENOUGH: Final = 16
+"""Transactions that wait for no more."""
 
-Then = Callable[[TxnLogError | None], None]
+Then = Callable[[Exception | None], None]
 """Told when files are durable, or why they are not; must not raise."""
 
 
@@ -45,7 +42,6 @@ class Flusher:
         self._waiting: list[_Job] = []
         self._size = 0
         self._busy = False
-        self._flushed = -_MEMORY_SECONDS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="deltalakedb-flush")
         self._ident: int | None = None
 
@@ -57,14 +53,14 @@ class Flusher:
     def flush(self, files: Sequence[DataFiles], size: int, then: Then, *, urgent: bool) -> None:
         """Flush these files, of `size` bytes together, and call `then`, after all that was given before.
 
-        What is `urgent` waits for that and nothing else. Waits while too much is waiting already.
+        What is `urgent` waits for that and nothing else. Returns at once, or waits while too much is waiting already.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._size or self._size + size <= WAITING_BYTES)
             self._waiting.append(_Job(files, size, then, urgent))
             self._size += size
             if self._busy:
-                if urgent:
+                if self._ready():
                     self._changed.notify_all()
                 return
             self._busy = True
@@ -80,29 +76,34 @@ class Flusher:
     def _run(self) -> None:
         self._ident = threading.get_ident()
         while jobs := self._next():
-            flush_ahead([files for job in jobs for files in job.files])
+            try:
+                flush_ahead([files for job in jobs for files in job.files])
+            except Exception:
+                logger.exception("flushing together failed, each is flushed by itself")
             for job in jobs:
                 _finish(job)
                 with self._changed:
                     self._size -= job.size
                     self._changed.notify_all()
-            self._flushed = time.monotonic()
 
     def _next(self) -> list[_Job]:
         with self._changed:
-            if self._waiting and time.monotonic() < self._flushed + _MEMORY_SECONDS:
-                self._changed.wait_for(lambda: any(job.urgent for job in self._waiting), GATHER_SECONDS)
+            if self._waiting:
+                self._changed.wait_for(self._ready, GATHER_SECONDS)
             jobs, self._waiting = self._waiting, []
             self._busy = bool(jobs)
             return jobs
 
+    def _ready(self) -> bool:
+        return len(self._waiting) >= ENOUGH or any(job.urgent for job in self._waiting)
+
 
 def _finish(job: _Job) -> None:
-    failed: TxnLogError | None = None
+    failed: Exception | None = None
     try:
         for files in job.files:
             files.flush()
-    except TxnLogError as error:
+    except Exception as error:
         failed = error
     try:
         job.then(failed)
