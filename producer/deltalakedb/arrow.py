@@ -143,6 +143,10 @@ def to_reader(data: Any) -> pa.RecordBatchReader:
     if hasattr(data, "scanner"):  # pyarrow.dataset.Dataset
         return _reader(data.scanner().to_reader())
     hint = "; collect() it first" if hasattr(data, "collect") else ""
+    if isinstance(data, list):
+        hint = "; make a table of the rows first: pyarrow.Table.from_pylist(rows)"
+    elif isinstance(data, dict):
+        hint = "; make a table of the columns first: pyarrow.table(columns)"
     raise TxnLogSchemaError(
         f"{type(data).__module__}.{type(data).__qualname__} does not speak the Arrow stream protocol{hint}: "
         "give a pandas or polars DataFrame, a pyarrow Table, RecordBatch, RecordBatchReader or Dataset, or a DuckDB relation"

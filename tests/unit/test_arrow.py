@@ -302,7 +302,8 @@ def test_pandas_index() -> None:
 @pytest.mark.parametrize(
     ("data", "part"),
     [
-        ([{"a": 1}], "builtins.list does not speak the Arrow stream protocol"),
+        ([{"a": 1}], "builtins.list does not speak the Arrow stream protocol; make a table of the rows first"),
+        ({"a": [1]}, "pyarrow.table(columns)"),
         (pl.LazyFrame({"a": [1]}), "collect() it first"),
         (pd.DataFrame({"a": [1, "x"]}), "does not become Arrow columns"),
     ],
