@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SHARE = 0.1
 """Share of the time that checkpoints may take."""
 MAX_PAUSE_SECONDS = 300.0
-QUIET_SECONDS = 0.5
-"""After this time without a published version checkpoints need no pace."""
+QUIET_SECONDS = 1.0
+"""After this time without a published version checkpoints need no pace: longer than steps are apart that follow a stream."""
 RETRY_SECONDS = 30.0
 """How long a table whose checkpoint failed is left alone."""
 WATERMARK_SECONDS = 0.25
