@@ -42,6 +42,8 @@ _T = TypeVar("_T")
 
 NOTHING_KNOWN: Mapping[Question, Found] = MappingProxyType({})
 
+_PREPARING = Failpoint("committer.preparing")
+_COMPLETING = Failpoint("committer.completing")
 _DECODING = Failpoint("committer.decoding")
 _DECIDING = Failpoint("committer.deciding")
 _LOADED = Failpoint("committer.loaded")
@@ -179,6 +181,7 @@ class Applier:
         self._store.load(needs, self._state)
         event = units[0][0][1]
         if isinstance(event, Completion) and decides(event, self._state):
+            _COMPLETING.reached(event)
             complete(event.txn_id, self._state, self._store, self._cursor, known)
         _LOADED.reached()
         batch = Batch()
@@ -222,10 +225,11 @@ class Applier:
         return table.table_id, table.version
 
     def _beforehand(self, txn_id: str, work: Callable[[], Sequence[_T]]) -> Sequence[_T]:
-        needs = Needs()
-        add_needs(needs, Completion(lake_id=self.lake_id, client_id="", txn_id=txn_id))
+        needs, event = Needs(), Completion(lake_id=self.lake_id, client_id="", txn_id=txn_id)
+        add_needs(needs, event)
         try:
             self._store.load(needs, self._state)
+            _PREPARING.reached(event)
             return work()
         except TxnLogError:
             raise

@@ -30,16 +30,13 @@ WHOLE_TRIES: Final = 3
 """So often all of its tables are prepared; from then on those that others have written to are left for the decision."""
 TRIES: Final = 8
 """So often it is prepared at all."""
-GIVEN_UP: Final = 12
-"""After so many tries it is cancelled: the record that was to decide it is isolated again and again."""
 PAUSE_SECONDS: Final = 1.0
 """After something failed."""
 
 _SAID = Failpoint("committer.completed")
 
-Say = Callable[[str, dict[str, int] | None], Future[list[int]]]
-"""Puts on the log that a transaction is decided if these tables have these versions, or that it is cancelled; the
-position."""
+Say = Callable[[str, dict[str, int]], Future[list[int]]]
+"""Puts on the log that a transaction is decided if these tables have these versions; the position."""
 
 
 @dataclass(slots=True)
@@ -66,11 +63,13 @@ class _Work:
 class Placing:
     """Sees to the big transactions of a lake that are complete, one after the other. Used by the committer's thread."""
 
-    def __init__(self, applier: Applier, aside: Aside | None, say: Say) -> None:
-        """Without `aside` nothing is done before the decision."""
+    def __init__(self, applier: Applier, aside: Aside | None, say: Say, may_look: Callable[[], bool]) -> None:
+        """Without `aside` nothing is done before the decision, nor where `may_look`, asked before a transaction's content
+        is looked at, says no."""
         self._applier = applier
         self._aside = aside
         self._say = say
+        self._may_look = may_look
         self._work: _Work | None = None
         self._doing: Future[Any] | None = None
         self._then: Callable[[Any], object] = lambda _: None
@@ -133,14 +132,14 @@ class Placing:
         if work.tries >= WHOLE_TRIES:
             work.left |= work.written
         work.written = set()
-        if self._aside is not None and work.tries < TRIES:
+        if self._aside is not None and work.tries < TRIES and self._may_look():
             work.asked = self._applier.questions(work.txn_id)
             if work.asked:
                 work.tables = {one.table_no for one in work.asked}
                 unknown = [one for one in work.asked if one.question not in work.known]
                 self._do(self._aside.find(work.txn_id, unknown), lambda found: self._found(work, found))
                 return
-        self._complete(work, {} if work.tries < GIVEN_UP else None)
+        self._complete(work, {})
 
     def _found(self, work: _Work, found: Mapping[TableKey, Found]) -> None:
         work.known = {
@@ -149,7 +148,7 @@ class Placing:
         if work.written and work.tries < WHOLE_TRIES:
             self._again(work)
             return
-        placed = self._applier.rehearse(work.txn_id, work.known)
+        placed = self._applier.rehearse(work.txn_id, work.known) if self._may_look() else ()
         ahead = [one for one in placed if _may_be_placed(one) and one.table_no not in work.left | work.written]
         if not ahead or self._aside is None:
             self._complete(work, {})
@@ -162,7 +161,7 @@ class Placing:
         work.is_placed = True
         self._complete(work, dict(self._applier.version(one.table_no) for one in work.ahead if one.version > 0))
 
-    def _complete(self, work: _Work, heads: dict[str, int] | None) -> None:
+    def _complete(self, work: _Work, heads: dict[str, int]) -> None:
         work.said = self._say(work.txn_id, heads)
         _SAID.reached()
 

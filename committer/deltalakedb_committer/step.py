@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Self
 
-from deltalakedb.codec import encode
+from deltalakedb.codec import HEADER_COMPLETES, encode
 from deltalakedb.errors import TxnLogHaltedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
-from deltalakedb.events import Cancel, Completion, Control, StagedTransaction, Tick
+from deltalakedb.events import Completion, Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import new_txn_id
 
@@ -97,7 +97,7 @@ class Committer:
         _TAKEN_OVER.reached()
         self._outbox = Outbox(log)
         self._batching = Batching(self._event)
-        self._placing = Placing(self._applier, aside, self._append_completion)
+        self._placing = Placing(self._applier, aside, self._append_completion, self._may_look)
         self._closing: tuple[Fold, Future[list[int]]] | None = None
         self._waits = gather_seconds > 0
         self._gathering = Gathering(gather_seconds)
@@ -277,20 +277,20 @@ class Committer:
         self._append_tick()
 
     def _place(self) -> None:
-        """Whoever catches up finds on the log where big transactions were decided; with care nothing is done beside."""
-        if self._told is None and not self._isolating.is_careful:
+        """Whoever catches up finds on the log where big transactions were decided."""
+        if self._told is None:
             self._placing.go_on()
 
-    def _append_completion(self, txn_id: str, heads: dict[str, int] | None) -> Future[list[int]]:
-        event: Completion | Control
-        lake_id, client_id = self._applier.lake_id, self._holder
-        if heads is None:
-            event = Control(
-                control_id=new_txn_id(), lake_id=lake_id, client_id=client_id, command=Cancel(txn_id=txn_id)
-            )
-        else:
-            event = Completion(lake_id=lake_id, client_id=client_id, txn_id=txn_id, heads=heads)
-        return self._log.append(Stream.STAGED, [Message(encode(event))])
+    def _may_look(self) -> bool:
+        """Before a big transaction's content is looked at, which may be the death of the process: right after a takeover
+        that is noted, and after deaths it is left for the decision, which can be isolated."""
+        if self._begins:
+            self._isolating.begin(self.cursor, self._log.end(Stream.STAGED) + 1)
+        return not self._isolating.is_careful
+
+    def _append_completion(self, txn_id: str, heads: dict[str, int]) -> Future[list[int]]:
+        event = Completion(lake_id=self._applier.lake_id, client_id=self._holder, txn_id=txn_id, heads=heads)
+        return self._log.append(Stream.STAGED, [Message(encode(event), ((HEADER_COMPLETES, txn_id.encode()),))])
 
     def _append_tick(self) -> Future[list[int]]:
         tick = Control(control_id=new_txn_id(), lake_id=self._applier.lake_id, client_id=self._holder, command=Tick())

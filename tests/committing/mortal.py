@@ -17,7 +17,7 @@ from deltalakedb.database import postgres as _postgres  # noqa: F401
 from deltalakedb.errors import TxnLogDatabaseError
 from deltalakedb.eventlog import Record
 from deltalakedb.eventlog import kafka as _kafka  # noqa: F401
-from deltalakedb.events import StagedTransaction
+from deltalakedb.events import Completion, StagedTransaction
 from deltalakedb_committer import commands, leadership, rehearsal
 from deltalakedb_committer import lakes as _lakes  # noqa: F401
 from deltalakedb_committer.applying import Applier
@@ -93,8 +93,10 @@ def _is_about(found: object, txn_id: str) -> bool:
     """Whether a step is at work on a transaction, rather than on its having been isolated."""
     if isinstance(found, Record):
         return txn_id.encode() in found.value
+    if isinstance(found, Completion):
+        return found.txn_id == txn_id
     if isinstance(found, StagedTransaction):
-        return found.envelope.txn_id == txn_id
+        return found.envelope.txn_id == txn_id and found.envelope.chunk_count == 1
     return isinstance(found, Batch) and any(row[0] == txn_id for row in found.inserts["dl_transactions"])
 
 

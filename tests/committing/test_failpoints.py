@@ -21,7 +21,17 @@ from tests.mortuary import Mortuary
 AGAIN = pytest.mark.parametrize("passes", [0, pytest.param(2, marks=pytest.mark.soak)])
 BIG = {
     f"committer.{name}"
-    for name in ("staged-again", "files-asked", "placing", "placed", "given-up", "completed", "cleared")
+    for name in (
+        "staged-again",
+        "preparing",
+        "completing",
+        "files-asked",
+        "placing",
+        "placed",
+        "given-up",
+        "completed",
+        "cleared",
+    )
 }
 """Steps that only big transactions come to."""
 ONCE = {f"committer.{name}" for name in ("taken-over", "log-verified", "told-again", "ticked", "released")}

@@ -15,11 +15,12 @@ from psycopg import sql
 from deltalakedb.codec import HEADER_ISOLATED, HEADER_POSITION
 from deltalakedb.errors import Reason
 from deltalakedb.eventlog import Stream
-from deltalakedb.events import Outcome
+from deltalakedb.events import Content, Outcome
 from deltalakedb_committer.deciding.isolation import DEATHS
+from deltalakedb_committer.deciding.rules import rules
 from tests.committing.invariants import read_all, told
 from tests.committing.served import ServedLake
-from tests.model_lake import staged, txn
+from tests.model_lake import chunked, staged, txn
 from tests.mortuary import Mortuary
 from tests.works import append
 
@@ -95,6 +96,39 @@ def test_an_event_that_kills_is_isolated(served: ServedLake, at: str, act: str, 
     said = served.output.read_text()
     assert f"record {position} of the staged stream" in said
     assert "events are decided in batches again" in said
+
+
+@pytest.mark.parametrize(("at", "deaths"), [("committer.preparing", DEATHS + 1), ("committer.completing", ALONE + 1)])
+def test_a_big_transaction_that_kills(served: ServedLake, at: str, deaths: int) -> None:
+    """Before its decision: it is decided without being prepared. At its decision: it is rejected, and nothing stays of it.
+    The first death is nobody's: it comes after others' batches. Those beside it are committed."""
+    served.settle()
+    chunks = chunked(
+        [Content(tables=(append(f"big{n}", name="left"),)) for n in range(rules(1).whole_chunks + 1)], txn_id=txn(4_711)
+    )
+    beside = [staged(append(f"beside{n}", name=name)) for n in range(4) for name in ("left", "right")]
+    served.publish([*beside[:4], *chunks, *beside[4:]])
+
+    ends = killed_until_decided(served, at=at, act="kill", over=txn(4_711))
+
+    assert ends == [-signal.SIGKILL] * deaths
+    pid = served.start()
+    served.until(lambda: nothing_staged(served), "that what was staged is cleared away")
+    assert served.stop(pid) == 0, served.tail()
+    served.check()
+    isolates = at == "committer.completing"
+    assert [(rejected, attempts) for _, rejected, attempts in served.isolated()] == [(True, DEATHS)] * isolates
+    with served.database() as database:
+        decided: dict[str, bool] = dict(database.query("SELECT txn_id, committed FROM dl_transactions"))
+        (outcome,) = database.query("SELECT outcome FROM dl_transactions WHERE txn_id = ?", [txn(4_711)])[0]
+    assert [decided[event.envelope.txn_id] for event in beside] == [True] * 8
+    assert decided[txn(4_711)] is not isolates
+    assert (Reason.ISOLATED in outcome) is isolates
+
+
+def nothing_staged(served: ServedLake) -> bool:
+    with served.database() as database:
+        return not database.query("SELECT 1 FROM dl_staged_files LIMIT 1")
 
 
 def test_the_same_bytes_again_kill_nobody(served: ServedLake) -> None:

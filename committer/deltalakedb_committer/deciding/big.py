@@ -13,7 +13,7 @@ from deltalakedb.events import Completion, Content, StagedTransaction
 from .assembly import merged
 from .chunks import StagedChunks
 from .files import Files, GivenFiles
-from .needs import StagedEvent
+from .needs import Isolated, StagedEvent
 from .parts import NOTHING_FOUND, ChunkPart, TableKey
 from .refusal import Refused
 from .rules import Rules
@@ -26,11 +26,15 @@ _decoded_head = lru_cache(maxsize=32)(decode_content)
 
 
 def is_big(event: StagedEvent, rules: Rules) -> bool:
-    """Whether `event` is a chunk of a big transaction, or decides one. It has a batch of its own: what SQL says is then
+    """Whether `event` is a chunk of a big transaction, or ends one. It has a batch of its own: what SQL says is then
     what holds, and whoever comes after it waits for no more than it."""
-    return isinstance(event, Completion) or (
-        isinstance(event, StagedTransaction) and rules.is_big(event.envelope.chunk_count)
-    )
+    match event:
+        case StagedTransaction():
+            return rules.is_big(event.envelope.chunk_count)
+        case Isolated():
+            return event.completes is not None
+        case _:
+            return isinstance(event, Completion)
 
 
 def decides(event: Completion, state: State) -> bool:

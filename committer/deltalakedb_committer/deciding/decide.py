@@ -90,25 +90,29 @@ def decide(state: State, event: StagedEvent, *, position: int, time_ms: int) -> 
                 Reason.UNDECODABLE_EVENT,
                 "the record is no event that can be decided: it is kept in the dead-letter stream",
             )
-        case Isolated(record=record, isolated=row):
-            return _set_aside(
-                state,
-                Undecodable(record=record, hash=row.event_hash, error=row.reason),
-                time_ms,
-                Reason.ISOLATED,
+        case Isolated(record=record, isolated=row, completes=txn_id):
+            message = (
                 f"the record is not decided, because {row.reason}: it is kept in the dead-letter stream. Do the same in "
-                "new and smaller transactions, and report it",
+                "new and smaller transactions, and report it"
             )
+            unseen = Undecodable(record=record, hash=row.event_hash, error=row.reason)
+            found = _set_aside(state, unseen, time_ms, Reason.ISOLATED, message)
+            return found if txn_id is None else _with_transaction(state, found, txn_id, message)
 
 
 def isolated(state: State, record: Record, event: StagedEvent, error: str) -> Rejection:
     """The rejection of a record that no decision could be found for; of a big transaction, if it is what completes one."""
     message = "deciding it failed: the record is kept in the dead-letter stream, and the committer's log says why"
     found = _set_aside(state, Undecodable.of(record, error), record.time_ms, Reason.ISOLATED, message)
-    if not isinstance(event, Completion):
+    return _with_transaction(state, found, event.txn_id, message) if isinstance(event, Completion) else found
+
+
+def _with_transaction(state: State, found: Rejection, txn_id: str, message: str) -> Rejection:
+    """The rejection of a record as that of the big transaction which it was to decide: nothing else would, ever."""
+    chunks = state.chunks.get(txn_id)
+    if chunks is None or not chunks.is_complete or txn_id in state.decided:
         return found
-    chunks = state.chunks[event.txn_id]
-    asker = _asker_of(state, event.txn_id, chunks, record.position, record.time_ms)
+    asker = _asker_of(state, txn_id, chunks, found.position, found.event_time_ms)
     refusal = rejection(asker, Refused(Reason.ISOLATED, message), chunks[0].digest, chunked=True)
     return msgspec.structs.replace(refusal, event_hash=found.event_hash, dead_letter=found.dead_letter)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from deltalakedb.codec import HEADER_COMPLETES
 from deltalakedb.eventlog.port import Record
 from deltalakedb.events import (
     Cancel,
@@ -19,6 +20,7 @@ from deltalakedb.events import (
     StagedTransaction,
     TableWork,
 )
+from deltalakedb.ids import is_txn_id
 from deltalakedb.paths import canonical_path, is_plain
 
 from .isolation import IsolatedEvent
@@ -49,6 +51,12 @@ class Isolated:
 
     record: Record
     isolated: IsolatedEvent
+
+    @property
+    def completes(self) -> str | None:
+        """The big transaction that the record was to decide, if its headers say that it was."""
+        named = dict(self.record.headers).get(HEADER_COMPLETES, b"").decode("ascii", "replace")
+        return named if is_txn_id(named) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +103,8 @@ class Needs:
     """Those of `txn_ids` that come in several chunks, with the chunks that the batch brings: what is staged of them is
     needed, and in turn what all of them name (`add_content` of each), if the batch brings the last one, or no more than
     the word that all are there."""
+    ended: set[str] = field(default_factory=set)
+    """Big transactions that are ended unseen: what is staged of them is needed, and nothing that they name."""
     apps: dict[str, set[int]] = field(default_factory=dict)
     """Per app id the application versions that are named: of each the first committed one at or above it is needed,
     and the first decision of its transaction."""
@@ -131,8 +141,10 @@ def add_needs(needs: Needs, event: StagedEvent) -> None:
         case Unread(claim=claim):
             if claim is not None:
                 needs.txn_ids.add(claim.txn_id)
-        case Isolated():
-            pass
+        case Isolated(completes=txn_id):
+            if txn_id is not None:
+                needs.txn_ids.add(txn_id)
+                needs.ended.add(txn_id)
 
 
 def add_content(needs: Needs, content: Content) -> None:

@@ -115,7 +115,7 @@ def _load_staged(database: Database, state: State) -> None:
 
 def load(database: Database, needs: Needs, state: State) -> None:
     """Load what `needs` names and `state` has not got. What staged chunks name is added to `needs`."""
-    if needs.chunked:
+    if needs.chunked or needs.ended:
         _load_chunks(database, needs, state)
     wanted = [
         (table, of_table)
@@ -136,9 +136,10 @@ def load(database: Database, needs: Needs, state: State) -> None:
 def _load_chunks(database: Database, needs: Needs, state: State) -> None:
     """What is staged of the transactions that come in chunks. The contents of a transaction's chunks, and what they
     name, only where the batch may complete it and it is not big: until then nobody looks at them."""
-    for txn_id in state.chunks.keys() & needs.chunked:
+    named = needs.chunked.keys() | needs.ended
+    for txn_id in state.chunks.keys() & named:
         state.chunks[txn_id] = state.chunks.pop(txn_id)  # the newest is kept longest
-    unknown = [txn_id for txn_id in needs.chunked if txn_id not in state.chunks and _stored(txn_id)]
+    unknown = [txn_id for txn_id in named if txn_id not in state.chunks and _stored(txn_id)]
     rows = (
         []
         if not unknown
