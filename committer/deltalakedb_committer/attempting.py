@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from deltalakedb.errors import TxnLogError
+from deltalakedb.errors import TxnLogDatabaseError, TxnLogError
 
 from .deciding.isolation import Attempts, Begun
 from .storing.store import Cursor, SqlCommitStore
@@ -59,9 +59,10 @@ class Attempting:
 
     def failed(self, store: SqlCommitStore, cursor: Cursor, error: BaseException) -> None:
         """A step ended in an error. One of ours, or being told to stop, is not the event's doing; anything else may be,
-        and counts as a death: it would come again."""
+        and counts as a death: it would come again. So does that the store refuses what came of it."""
         if self._begun is not None:
-            if isinstance(error, TxnLogError | KeyboardInterrupt | SystemExit):
+            refused = isinstance(error, TxnLogDatabaseError) and error.refuses_rows
+            if isinstance(error, TxnLogError | KeyboardInterrupt | SystemExit) and not refused:
                 try:
                     self._take_back(store, cursor)
                 except TxnLogError:

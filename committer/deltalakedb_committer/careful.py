@@ -69,8 +69,8 @@ class Isolating:
         if noted.is_careful(cursor.position):
             self._noted, self._until = noted, noted.read_until
             logger.warning(
-                "the committer's process ended %s times at position %s of the staged stream: up to position %s events are "
-                "decided one by one",
+                "the committer ended, or the store refused what it wrote, %s times at position %s of the staged stream: up "
+                "to position %s events are decided one by one",
                 *(noted.begun, noted.position, self._until),
             )
 
@@ -103,7 +103,9 @@ class Isolating:
         times = self._attempting.begin(self._store, cursor, what).times_alone(record.position)
         if times >= DEATHS:
             return self._isolate(
-                record, times, f"the committer's process ended {times} times while it decided it alone"
+                record,
+                times,
+                f"the committer ended, or the store refused what came of it, {times} times while it was decided alone",
             )
         if rules.fold_window_ms:
             # Where folds end is part of history, and that this event was in none cannot be told from the log.

@@ -114,5 +114,6 @@ def _lead(
 
 
 def _passes(error: TxnLogDatabaseError) -> bool:
-    """Whether taking over again from the stored cursor goes on: also when only that tells if a COMMIT happened."""
-    return error.transient or isinstance(error, TxnLogCommitUnknownError)
+    """Whether taking over again from the stored cursor goes on: also when only that tells if a COMMIT happened, and when
+    an event is at fault, which is found and isolated after a few times."""
+    return error.transient or error.refuses_rows or isinstance(error, TxnLogCommitUnknownError)

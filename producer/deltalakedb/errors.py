@@ -205,12 +205,14 @@ class TxnLogDatabaseError(TxnLogError):
     """The SQL store refused or failed; the driver's error is the cause.
 
     `transient` says that nothing of it happened and that the same may succeed when it is tried again, on a new
-    connection where this one broke: a lock held too long, a deadlock, a server that restarts.
+    connection where this one broke: a lock held too long, a deadlock, a server that restarts. `refuses_rows` says that
+    what was to be written is at fault, and nothing else: a constraint, a type or a size that it does not fit.
     """
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False, refuses_rows: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+        self.refuses_rows = refuses_rows
 
 
 class TxnLogCommitUnknownError(TxnLogDatabaseError):

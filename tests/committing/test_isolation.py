@@ -131,6 +131,25 @@ def nothing_staged(served: ServedLake) -> bool:
         return not database.query("SELECT 1 FROM dl_staged_files LIMIT 1")
 
 
+def test_a_service_outlives_what_the_store_refuses(served: ServedLake) -> None:
+    """It pauses, tries again, and isolates the one event that the store refuses; the rest is committed, by one process."""
+    served.settle()
+    with served.database() as database:
+        database.execute("ALTER TABLE dl_live_files ADD CONSTRAINT unforeseen CHECK (path <> 'bad')")
+    served.publish([staged(append(path, name="left")) for path in ("good", "bad", "fine")])
+    pid = served.start()
+
+    served.until(served.is_decided, "a decision on all of them")
+
+    assert served.stop(pid) == 0, served.tail()
+    served.check()
+    assert [(rejected, attempts) for _, rejected, attempts in served.isolated()] == [(True, DEATHS)]
+    with served.database() as database:
+        found = database.query("SELECT path FROM dl_live_files WHERE path IN ('good', 'bad', 'fine') ORDER BY path")
+    assert found == [("fine",), ("good",)]
+    assert "unforeseen" in served.output.read_text()
+
+
 def test_the_same_bytes_again_kill_nobody(served: ServedLake) -> None:
     """A client that asks again by publishing again gets the same answer, and no committer dies of it."""
     served.settle()

@@ -312,6 +312,7 @@ def test_a_failed_statement_fails_its_transaction(database: Database, number: in
 
     assert caught.value.__cause__ is not None
     assert not caught.value.transient
+    assert caught.value.refuses_rows
     assert database.query("SELECT id, note FROM things") == [(0, None)]
 
 

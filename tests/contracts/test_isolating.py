@@ -30,7 +30,7 @@ from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.isolated import attempts
 from deltalakedb_committer.storing.store import SqlCommitStore
 from tests.direct import LAKE_ID, ROOT
-from tests.logged import log, made, publish
+from tests.logged import commit_all, log, made, publish
 from tests.model_lake import control, staged
 from tests.stores import address, database
 from tests.works import append, relaxed
@@ -111,6 +111,36 @@ def test_what_is_isolated_is_part_of_history(database: Database, log: EventLog, 
     with closing(_other(tmp_path, "without")) as without:
         failpoints.disarm()
         assert not replay(database, log, without).equal
+
+
+def test_what_the_store_refuses_is_isolated(
+    address: StoreAddress, database: Database, log: EventLog, tmp_path: Path
+) -> None:
+    """By a constraint that nobody foresaw, also where the event is alone: those before, beside and after it are committed,
+    and the log gives the same rows again in a store that has no such constraint."""
+    publish(log, staged(relaxed("left"), relaxed("right")))
+    store = made(database, log)
+    assert step_until_decided(store, log) == 0
+    database.execute("CREATE UNIQUE INDEX unforeseen ON dl_live_files (path)")
+    bad = staged(append("f0", name="right"))
+    publish(log, *(staged(append(f"f{n}", name="left")) for n in range(3)), bad, staged(append("f3", name="right")))
+
+    refused = 0
+    while store.cursor().position < log.end(Stream.STAGED):
+        with closing(open_database(address)) as own:  # what an error has left of a connection is of no more use
+            try:
+                commit_all(SqlCommitStore(own), log, 100)
+            except TxnLogDatabaseError:
+                refused += 1
+        assert refused < 20
+
+    assert refused == 2 * DEATHS
+    (row,) = [row for row in store.isolated_events().values() if row.rejected]
+    assert (row.position, row.attempts) == (4, DEATHS)
+    assert "the store refused" in row.reason
+    assert database.query("SELECT path FROM dl_live_files ORDER BY path") == [(f"f{n}",) for n in range(4)]
+    with closing(_other(tmp_path, "again")) as again:
+        assert replay(database, log, again).equal
 
 
 def _other(folder: Path, name: str) -> Database:

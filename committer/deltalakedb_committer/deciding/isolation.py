@@ -22,7 +22,7 @@ class IsolatedEvent(NamedTuple):
     rejected: bool
     """Unseen. False: it was decided by itself, where it might have been folded."""
     attempts: int
-    """That ended with the process."""
+    """That ended with the process, or were refused by the store."""
     reason: str
     time_ms: int
     """By the committer's clock."""

@@ -370,7 +370,9 @@ def _error(what: str, error: Exception) -> TxnLogDatabaseError:
     text = f"{what}: {error}"
     if isinstance(error, duckdb.CatalogException) and "Table with name dl_" in text:
         text += " (the store is not of this release: run `deltalakedb migrate`)"
-    return TxnLogDatabaseError(text, transient=isinstance(error, duckdb.TransactionException))
+    refuses_rows = isinstance(error, duckdb.DataError | duckdb.IntegrityError)
+    transient = isinstance(error, duckdb.TransactionException)
+    return TxnLogDatabaseError(text, transient=transient, refuses_rows=refuses_rows)
 
 
 @functools.lru_cache(maxsize=1024)

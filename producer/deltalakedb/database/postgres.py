@@ -64,6 +64,8 @@ _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 _TRANSIENT = ("08", "40", "55P03", "57P01", "57P02", "57P03", "53")
 """SQLSTATE (classes) after which the same may succeed: connection, rollback, lock, shutdown, resources."""
+_TOO_MUCH = "54"
+"""SQLSTATE class of a row, or a key, that is larger than Postgres can hold."""
 
 
 class PostgresDatabase:
@@ -361,7 +363,8 @@ class PostgresDatabase:
         if isinstance(error, errors.UndefinedTable):
             text += " (the store is not of this release: run `deltalakedb migrate`)"
         lost = isinstance(error, psycopg.OperationalError) and not state
-        return TxnLogDatabaseError(text, transient=lost or state.startswith(_TRANSIENT))
+        refuses_rows = isinstance(error, errors.DataError | errors.IntegrityError) or state.startswith(_TOO_MUCH)
+        return TxnLogDatabaseError(text, transient=lost or state.startswith(_TRANSIENT), refuses_rows=refuses_rows)
 
     def _lost(self, what: str, error: Exception) -> TxnLogDatabaseError:
         """An error of a connection that was made to read only: it may go well another time."""

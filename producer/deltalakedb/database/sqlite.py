@@ -305,7 +305,8 @@ def _error(what: str, error: sqlite3.Error) -> TxnLogDatabaseError:
         text += " (another process holds the write lock for long; see which one writes to this file)"
     elif "no such table: dl_" in text:
         text += " (the store is not of this release: run `deltalakedb migrate`)"
-    return TxnLogDatabaseError(text, transient=code in _BUSY)
+    refuses_rows = isinstance(error, sqlite3.DataError | sqlite3.IntegrityError)
+    return TxnLogDatabaseError(text, transient=code in _BUSY, refuses_rows=refuses_rows)
 
 
 @functools.lru_cache(maxsize=1024)
