@@ -181,9 +181,11 @@ class Placing:
         self._doing = None
         try:
             result = doing.result()
-        except TxnLogError as error:
-            # Nothing depends on it: at worst the decision takes as long as if nothing had been done before.
-            logger.warning("what is done beside the batches failed, and is begun again: %s", error)
+        except Exception as error:
+            # Nothing depends on it: at worst the decision takes as long as if nothing had been done before, and meets
+            # what is wrong again, where it can be isolated.
+            unforeseen = None if isinstance(error, TxnLogError) else error
+            logger.warning("what is done beside the batches failed, and is begun again: %s", error, exc_info=unforeseen)
             self._resume = time.monotonic() + PAUSE_SECONDS
             if self._work is not None:
                 self._again(self._work)

@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from deltalakedb import failpoints
 from deltalakedb.database import Database, StoreAddress, open_database
-from deltalakedb.errors import TxnLogFencedError
+from deltalakedb.errors import Reason, TxnLogDatabaseError, TxnLogFencedError
 from deltalakedb.eventlog import EventLog, Record, open_event_log
 from deltalakedb.events import Content, StagedTransaction, TableWork
+from deltalakedb_committer import placing
+from deltalakedb_committer.deciding.isolation import DEATHS
 from deltalakedb_committer.placing import WHOLE_TRIES
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
@@ -219,6 +222,133 @@ def test_a_cancel_between_last_chunk_and_decision(lake: Lake) -> None:
 
     assert [lake.files(name) for name in TABLES] == [0, 0, 0]
     assert lake.query("SELECT committed FROM dl_transactions WHERE txn_id = ?", BIG) == [(False,)]
+
+
+def test_a_cancel_while_rows_are_placed(lake: Lake) -> None:
+    """It waits for no statement that is under way, nor does who writes to the same tables; what is staged goes."""
+    slow = (
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'; "
+        "CREATE TRIGGER slow BEFORE INSERT ON dl_live_files FOR EACH ROW WHEN (NEW.path = 'a0') EXECUTE FUNCTION wait()"
+    )
+    database = lake.connection()
+    with database.transaction():
+        database.script(slow)
+    leader = lake.leader()
+    publish(lake.log, *appends())
+    go_on(leader, lambda: bool(database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")))
+
+    other = staged(*(append("x", name=name) for name in TABLES))
+    publish(lake.log, cancel(BIG), other)
+    began = time.monotonic()
+    go_on(leader, lambda: lake.decided(other.envelope.txn_id))
+    took = time.monotonic() - began
+    lake.settle(leader)
+
+    assert took < 45
+    assert [lake.files(name) for name in TABLES] == [1, 1, 1]
+    assert lake.query("SELECT committed FROM dl_transactions WHERE txn_id = ?", BIG) == [(False,)]
+
+
+END_SESSION = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'deltalakedb aside%'"
+)
+FAILURES = {
+    "transient": TxnLogDatabaseError("failed", transient=True),
+    "not transient": TxnLogDatabaseError("failed"),
+    "not ours": RuntimeError("failed"),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "failure"),
+    [*product(["committer.placing", "committer.placed"], FAILURES), ("committer.placing", "its session is ended")],
+)
+def test_placing_fails_once(lake: Lake, place: str, failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is: others go on, it is done again, and nothing is lost or there twice."""
+    monkeypatch.setattr(placing, "PAUSE_SECONDS", 0.2)
+    other = staged(append("x", name="other"))
+
+    def fail() -> None:
+        publish(lake.log, other)
+        if failure in FAILURES:
+            raise FAILURES[failure]
+        lake.query(END_SESSION)
+
+    publish(lake.log, staged(relaxed("other")), *appends())
+    placed = at(place, fail)
+    lake.settle(lake.leader())
+
+    assert len(placed) == 2
+    assert lake.decided(other.envelope.txn_id)
+    assert [lake.files(name) for name in (*TABLES, "other")] == [4, 4, 4, 1]
+    assert [left for _, left in lake.batches] == [[]]
+
+
+def test_what_is_placed_is_lost_before_the_decision(lake: Lake) -> None:
+    """The batch of the decision fails as on any connection that broke, and the next leader decides as if nothing had been
+    placed."""
+    leader = lake.leader()
+    publish(lake.log, *appends())
+    at("committer.completed", lambda: lake.query(END_SESSION))
+    with pytest.raises(TxnLogDatabaseError) as failed:
+        go_on(leader, lambda: False)
+    leader.__exit__(TxnLogDatabaseError, failed.value, None)
+
+    lake.settle(lake.leader())
+
+    assert failed.value.transient
+    assert [lake.files(name) for name in TABLES] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_placing_fails_always(lake: Lake, cancelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its tries are used up it takes the slow way, if nobody cancels it then; nobody waits for it any more."""
+    monkeypatch.setattr(placing, "PAUSE_SECONDS", 0.02)
+    tries = 0
+
+    def fail() -> None:
+        nonlocal tries
+        tries += 1
+        if cancelled and tries == placing.TRIES:
+            publish(lake.log, cancel(BIG))
+        raise FAILURES["not transient"]
+
+    failpoints.arm("committer.placing", fail)
+    publish(lake.log, *appends())
+    leader = lake.leader()
+    lake.settle(leader)
+    other = staged(*(append("x", name=name) for name in TABLES))
+    publish(lake.log, other)
+    go_on(leader, lambda: lake.decided(other.envelope.txn_id))
+
+    assert tries == placing.TRIES
+    assert [lake.files(name) for name in TABLES] == ([1, 1, 1] if cancelled else [5, 5, 5])
+    assert [len(left) for _, left in lake.batches] == ([] if cancelled else [3])
+
+
+def test_rows_that_the_store_refuses(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the batches and at the decision: the transaction is rejected as a whole, and those beside it are not."""
+    monkeypatch.setattr(placing, "PAUSE_SECONDS", 0.02)
+    database = lake.connection()
+    database.execute("ALTER TABLE dl_live_files ADD CONSTRAINT unforeseen CHECK (path <> 'b1')")
+    other = staged(append("x", name="b"))
+    publish(lake.log, *appends(), other)
+    refused: list[bool] = []
+    while not lake.decided(BIG):
+        leader = lake.leader()
+        try:
+            go_on(leader, lambda: lake.decided(BIG))
+        except TxnLogDatabaseError as error:
+            leader.__exit__(type(error), error, None)
+            refused.append(error.refuses_rows)
+        assert len(refused) < 20
+    lake.settle(leader)
+    leader.__exit__(None, None, None)  # care may not be over, and has a process
+
+    assert refused == [True] * (2 * DEATHS + 1)
+    assert [lake.files(name) for name in TABLES] == [0, 1, 0]
+    ((outcome,),) = lake.query("SELECT outcome FROM dl_transactions WHERE txn_id = ?", BIG)
+    assert Reason.ISOLATED in str(outcome)
 
 
 def test_a_rejection_takes_no_placing(lake: Lake) -> None:
