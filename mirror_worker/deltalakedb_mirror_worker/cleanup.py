@@ -25,6 +25,8 @@ from .scratch import scratch
 logger = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+YOUNG_MS = DAY_MS
+"""How long the checkpoint that names a sidecar may take to come."""
 
 _VERIFIED = Failpoint("cleanup.verified")
 _CUT = Failpoint("cleanup.cut")
@@ -171,7 +173,7 @@ def _delete_sidecars(place: Place, log: _Log, now_ms: int) -> list[str]:
     from .checkpoint import sidecars_of
 
     prefix = f"{log_folder(place.folder)}{SIDECARS}/"
-    old = [found.path for found in place.store.list(prefix) if found.time_ms < now_ms - DAY_MS]
+    old = [found.path for found in place.store.list(prefix) if found.time_ms < now_ms - YOUNG_MS]
     if not old:
         return []
     named: set[str] = set()

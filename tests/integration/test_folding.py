@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,8 @@ import pytest
 import deltalakedb
 from deltalakedb import Lake, Result, Transaction
 from deltalakedb.database import open_database
+from deltalakedb.eventlog import Stream, open_event_log
+from deltalakedb.eventlog.sqlite import SqliteEventLog
 from deltalakedb.settings import load_settings
 from deltalakedb_committer.lake import lock_file
 from tests.pipeline import Pipeline, on_servers
@@ -57,8 +60,10 @@ def commit_infos(location: str) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Lake]:
-    """An embedded one with two tables and a window of 200 ms."""
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
+    """An embedded one with two tables and a window of 200 ms. For its log no time passes, however busy the machine is."""
+    now = time.time_ns()
+    monkeypatch.setattr(SqliteEventLog.__init__, "__kwdefaults__", {"clock": lambda: now})
     with deltalakedb.connect(tmp_path / "lake") as lake:
         for name in TABLES:
             lake.create_table(name, rows().schema)
@@ -77,8 +82,12 @@ def together(lake: Lake, tmp_path: Path, *tables: Sequence[str]) -> list[tuple[T
     while not lock.try_acquire():
         time.sleep(0.01)
     try:
-        transactions = [begun(lake, number, names) for number, names in enumerate(tables, 1)]
-        sent = [(tx, tx.commit_async()) for tx in transactions]
+        with closing(open_event_log(f"sqlite://{tmp_path / 'lake' / 'log.db'}")) as log:
+            before = log.end(Stream.STAGED)
+            transactions = [begun(lake, number, names) for number, names in enumerate(tables, 1)]
+            sent = [(tx, tx.commit_async()) for tx in transactions]
+            while log.end(Stream.STAGED) < before + len(tables):
+                time.sleep(0.01)
     finally:
         lock.release()
     return [(tx, future.result(60)) for tx, future in sent]
