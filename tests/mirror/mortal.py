@@ -48,6 +48,9 @@ def _mirror(given: dict[str, Any]) -> int:
     for module in (step, portions, wide):
         module.WIDE_ACTIONS = WIDE  # type: ignore[attr-defined]
     upkeep.QUIET_SECONDS = upkeep.WATERMARK_SECONDS = 0.0
+    if work.forever:
+        # There may be another one: what it is about to name is no month old, as it is when everything else is.
+        cleanup.YOUNG_MS = 2 * LATER_MS
     if work.kill_at is not None:
         left = [work.passes]
 
