@@ -235,7 +235,8 @@ def test_a_cancel_while_rows_are_placed(lake: Lake) -> None:
         database.script(slow)
     leader = lake.leader()
     publish(lake.log, *appends())
-    go_on(leader, lambda: bool(database.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")))
+    sleeping = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    go_on(leader, lambda: bool(database.query(sleeping)))
 
     other = staged(*(append("x", name=name) for name in TABLES))
     publish(lake.log, cancel(BIG), other)
@@ -250,7 +251,8 @@ def test_a_cancel_while_rows_are_placed(lake: Lake) -> None:
 
 
 END_SESSION = (
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'deltalakedb aside%'"
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND application_name LIKE 'deltalakedb aside%'"
 )
 FAILURES = {
     "transient": TxnLogDatabaseError("failed", transient=True),
@@ -282,6 +284,25 @@ def test_placing_fails_once(lake: Lake, place: str, failure: str, monkeypatch: p
     assert lake.decided(other.envelope.txn_id)
     assert [lake.files(name) for name in (*TABLES, "other")] == [4, 4, 4, 1]
     assert [left for _, left in lake.batches] == [[]]
+
+
+def test_a_session_that_ended_idle_is_replaced(lake: Lake) -> None:
+    """Between two things to do. The connection that is of no more use is closed before there is another one."""
+    opened: list[Database] = []
+
+    def open_() -> Database:
+        opened.append(open_database(lake.address))
+        return opened[-1]
+
+    with closing(Aside(open_, LAKE_ID)) as aside:
+        aside.find(BIG, []).result(60)
+        lake.query(END_SESSION)
+        aside.find(BIG, []).result(60)
+
+        assert len(opened) == 2
+        with pytest.raises(TxnLogDatabaseError, match="closed"):
+            opened[0].query("SELECT 1")
+        assert opened[1].query("SELECT 1") == [(1,)]
 
 
 def test_what_is_placed_is_lost_before_the_decision(lake: Lake) -> None:

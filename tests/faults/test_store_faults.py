@@ -587,7 +587,7 @@ def test_a_session_is_ended_during_a_commit(committer: DirectCommitter, direct: 
         "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON dl_committer_position DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION wait()"
     )
-    waiting = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query = 'COMMIT'"
+    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep' AND query = 'COMMIT'"
     batch, cursor, _ = committer.prepare([staged(transaction(1))])
     with closing(open_database(direct)) as other, ThreadPoolExecutor(1) as threads:
         with other.transaction():

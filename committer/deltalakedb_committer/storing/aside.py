@@ -162,7 +162,10 @@ class Aside:
             raise TxnLogDatabaseError("stopped: somebody else comes first", transient=True)
 
     def _connected(self) -> Database:
-        if self._database is None or not self._database.alive:
+        if self._database is not None and not self._database.alive:
+            self._database.close()
+            self._database = None
+        if self._database is None:
             self._database = self._open()
             self._database.query("SELECT set_config('application_name', ?, false)", [_name(self._lake_id)])
         return self._database
