@@ -77,23 +77,15 @@ class Postgres(Server):
         """A standby server that follows this one asynchronously, in a cluster of its own; it does not run yet."""
         replica = Postgres()
         replica._password = self._password
-        user = replica.user()
         programs = replica._install()
-        done = subprocess.run(
-            [
+        try:
+            replica._run(
                 *(programs / "pg_basebackup", "--pgdata", replica.folder / "data", "--checkpoint=fast", "--no-sync"),
                 *("--write-recovery-conf", "--dbname", self.url),
-            ],
-            cwd=replica.folder,
-            capture_output=True,
-            text=True,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-        )
-        if done.returncode:
+            )
+        except ServiceUnavailable:
             replica.close()
-            raise ServiceUnavailable(f"pg_basebackup failed:\n{done.stdout}{done.stderr}")
+            raise
         return replica
 
     def _install(self) -> Path:
@@ -120,8 +112,16 @@ class Postgres(Server):
             os.chown(password, user, user)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         account = ["--username=postgres", f"--pwfile={password}", "--auth=scram-sha-256"]
+        try:
+            self._run(programs / "initdb", "-D", data, "--no-sync", *locale, *account)
+        finally:
+            password.unlink()
+
+    def _run(self, program: Path, *arguments: str | Path) -> None:
+        """Run one of the server's programs to its end, as the server's user. Raises `ServiceUnavailable`."""
+        user = self.user()
         done = subprocess.run(
-            [programs / "initdb", "-D", data, "--no-sync", *locale, *account],
+            [program, *arguments],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -129,9 +129,8 @@ class Postgres(Server):
             group=user,
             extra_groups=None if user is None else [],
         )
-        password.unlink()
         if done.returncode:
-            raise ServiceUnavailable(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise ServiceUnavailable(f"{program.name} failed:\n{done.stdout}{done.stderr}")
 
 
 def answers(url: str) -> bool:

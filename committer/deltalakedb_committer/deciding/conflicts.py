@@ -129,32 +129,21 @@ def check_conflicts(
         return
     distance = table.version - version
     if distance > rules.read_distance:
-        raise Refused(
-            Reason.READ_TOO_OLD,
-            f"version {version} was read and the table is at {table.version}; at most {rules.read_distance} versions "
-            f"may lie between: {READ_AGAIN}",
-            table=table.name,
-            versions=(version, table.version),
-        )
+        what = f" and the table is at {table.version}; at most {rules.read_distance} versions may lie between: {READ_AGAIN}"
+        raise _too_old(table, version, table.version, what)
     done = _Done(work, files, table.facts_under(rules), level.isolation, changes_metadata=changes_metadata)
     for winner in table.winners:
         if winner.version <= version:
             continue
         if winner.imported:
-            raise Refused(
-                Reason.READ_TOO_OLD,
-                f"version {version} was read, and version {winner.version} came from another log since: {READ_AGAIN}",
-                table=table.name,
-                versions=(version, winner.version),
-            )
+            what = f", and version {winner.version} came from another log since: {READ_AGAIN}"
+            raise _too_old(table, version, winner.version, what)
         if judged and not effort.suffices(done.comparisons(winner)):
-            raise Refused(
-                Reason.READ_TOO_OLD,
-                f"version {version} was read, and others have written to too many partitions since to compare what was "
-                f"read with all of them ({rules.max_comparisons} comparisons): {READ_AGAIN}, or by shorter predicates",
-                table=table.name,
-                versions=(version, winner.version),
+            what = (
+                ", and others have written to too many partitions since to compare what was read with all of them "
+                f"({rules.max_comparisons} comparisons): {READ_AGAIN}, or by shorter predicates"
             )
+            raise _too_old(table, version, winner.version, what)
         reason, what = done.conflict(winner) if judged else (None, "")
         if reason is None and domains:
             common = winner.domains.intersection(domains)
@@ -218,6 +207,12 @@ def check_written_against(work: TableWork, table: TableState, facts: TableFacts)
             (against.metadata_version, table.metadata_version),
             _winner(table, table.metadata_version),
         )
+
+
+def _too_old(table: TableState, version: int, newer: int, what: str) -> Refused:
+    return Refused(
+        Reason.READ_TOO_OLD, f"version {version} was read{what}", table=table.name, versions=(version, newer)
+    )
 
 
 def _check_apps(found: ReadSet, version: int, table: TableState) -> None:

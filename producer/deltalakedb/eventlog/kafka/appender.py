@@ -211,7 +211,8 @@ class _Delivery:
     def fail(self, error: Exception) -> None:
         """Also where a message could not even be queued: then the reports will never be complete."""
         failure = TxnLogEventLogError(
-            f"appending to {self._topic} at {self._servers} failed: {error}{self._health}. It may be in the log all the same: append the same again"
+            f"appending to {self._topic} at {self._servers} failed: {error}{self._health}. It may be in the log all the "
+            "same: append the same again"
         )
         failure.__cause__ = error
         self._done(failure)
