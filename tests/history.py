@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import zlib
+from collections.abc import Sequence
+
+import msgspec
 
 from deltalakedb.actions import AddFile, DeletionVector, OtherAction, RemoveFile
 from deltalakedb.events import (
@@ -31,7 +34,6 @@ from tests.model_lake import ModelLake, cancel, chunked, control, txn
 from tests.works import add, create, field, other, schema, vector
 
 NAMES = ("a", "b", "c")
-_COLUMNS = [("id", "integer"), ("day", "date")]
 _BY = {"c": ("day",)}
 """One of the tables is partitioned."""
 _DAYS = ("2024-01-01", "2024-01-02", None)
@@ -46,6 +48,9 @@ _KINDS: tuple[dict[str, str], ...] = (
 
 class Historian:
     """Makes events for a lake, from `chance` alone."""
+
+    columns: Sequence[tuple[str, str]] = [("id", "integer"), ("day", "date")]
+    """Of every table that is made."""
 
     def __init__(self, lake: ModelLake, chance: random.Random, *, imports: bool = False, folds: bool = False) -> None:
         """With `imports` there are logs from elsewhere too, and actions on the lake itself; with `folds` many
@@ -142,7 +147,7 @@ class Historian:
         chance = self._chance
         head = self._head(name)
         if head is None or self._maybe(0.1):
-            text = schema(*_COLUMNS, *([("x", "string")] if self._maybe(0.2) else []))
+            text = schema(*self.columns, *([("x", "string")] if self._maybe(0.2) else []))
             return create(
                 name, text, *self._adds(name), by=_BY.get(name, ()), properties=_DOMAINS | chance.choice(_KINDS)
             )
@@ -204,11 +209,14 @@ class Historian:
             marked = vector(cardinality=self._chance.randint(1, 9), size_in_bytes=44)
             text = marked.path_or_inline_dv[:-1] + self._chance.choice("abcdef")
             marked_file = add(
-                path, stats=f'{{"numRecords":{_records(path)}}}', deletion_vector=vector(text), partition_values=values
+                path,
+                stats=f'{{"numRecords":{records_in(path)}}}',
+                deletion_vector=vector(text),
+                partition_values=values,
             )
             return (marked_file,), (gone,)
         if roll < 0.7:
-            stats = f'{{"numRecords":{_records(path)},"later":1}}'
+            stats = f'{{"numRecords":{records_in(path)},"later":1}}'
             return (add(path, stats=stats, data_change=False, partition_values=values),), ()
         return self._adds(name), (gone,)
 
@@ -217,7 +225,7 @@ class Historian:
 
     def _adds(self, name: str) -> tuple[AddFile, ...]:
         paths = [
-            f"f{self._new_number() if self._maybe(0.9) else self._chance.randint(1, 5)}"
+            self._path(self._new_number() if self._maybe(0.9) else self._chance.randint(1, 5))
             for _ in range(self._chance.choice([0, 1, 1, 2]))
         ]
         return tuple(
@@ -225,7 +233,7 @@ class Historian:
                 add(
                     path,
                     size=self._chance.randint(1, 1000),
-                    stats=f'{{"numRecords":{_records(path)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}',
+                    stats=self._stats(path),
                     data_change=self._maybe(0.8),
                     rest='{"tags":{"k":"v"},"x":[1]}' if self._maybe(0.2) else None,
                     partition_values={column: self._chance.choice(_DAYS) for column in _BY.get(name, ())},
@@ -233,6 +241,14 @@ class Historian:
                 for path in paths
             ]
         )
+
+    def _path(self, number: int) -> str:
+        """Of the file of that number."""
+        return f"f{number}"
+
+    def _stats(self, path: str) -> str:
+        """Of the file of that name."""
+        return f'{{"numRecords":{records_in(path)},"minValues":{{"id":1}},"maxValues":{{"id":2}}}}'
 
     def _intents(self) -> tuple[Intent, ...]:
         roll = self._chance.random()
@@ -277,6 +293,22 @@ class Historian:
         return self._chance.random() < share
 
 
+def dealt(whole: Content, count: int, chance: random.Random) -> list[Content]:
+    """The content in so many chunks, its adds and removes dealt to them one by one; some come twice."""
+    cut: list[list[TableWork]] = [[] for _ in range(count)]
+    for work in whole.tables:
+        bare = TableWork(name=work.name, id=work.id)
+        pieces = [msgspec.structs.replace(bare, adds=(add,)) for add in work.adds]
+        pieces += [msgspec.structs.replace(bare, removes=(remove,)) for remove in work.removes]
+        if pieces and chance.random() < 0.1:
+            pieces.append(chance.choice(pieces))
+        for piece in pieces:
+            chance.choice(cut[1:] if chance.random() < 0.8 else cut).append(piece)
+        cut[0].insert(0, msgspec.structs.replace(work, adds=(), removes=()))
+    first = Content(tables=tuple(cut[0]), apps=whole.apps, isolation=whole.isolation)
+    return [first, *[Content(tables=tuple(works)) for works in cut[1:]]]
+
+
 def _without_files(work: TableWork) -> TableWork:
     return TableWork(
         name=work.name,
@@ -289,6 +321,6 @@ def _without_files(work: TableWork) -> TableWork:
     )
 
 
-def _records(path: str) -> int:
+def records_in(path: str) -> int:
     """Of the file of that name, however often it is added: a file never changes. More than any deletion vector marks."""
     return 10 + zlib.crc32(path.encode()) % 40

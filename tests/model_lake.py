@@ -124,6 +124,7 @@ class ModelLake:
             decisions += found
             self.position += len(unit)
         seal(batch)
+        batch.finished_chunks += state.left
         self._write(batch)
         self.commit_seq, self.time_ms = state.commit_seq, state.time_ms
         self.next_table_no, self.rule_set = state.next_table_no, state.rules.number
@@ -217,7 +218,7 @@ class ModelLake:
                 )
             )
         for row in self.rows["dl_staged_chunks"]:
-            if row["txn_id"] in needs.chunked:
+            if row["txn_id"] in needs.chunked or row["txn_id"] in needs.ended:
                 chunk = StagedChunk(
                     index=row["chunk_index"],
                     count=row["chunk_count"],
@@ -231,7 +232,8 @@ class ModelLake:
                     head=row["head"],
                 )
                 state.chunks.setdefault(row["txn_id"], StagedChunks()).put(chunk)
-                add_content(needs, decode_content(row["content"]))
+                if row["txn_id"] in needs.chunked:
+                    add_content(needs, decode_content(row["content"]))
         for events in needs.chunked.values():
             for event in events:
                 add_content(needs, event.content)

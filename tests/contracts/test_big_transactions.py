@@ -21,7 +21,7 @@ from deltalakedb_committer.deciding.needs import Isolated, StagedEvent, Undecoda
 from deltalakedb_committer.storing.digests import digests
 from deltalakedb_committer.storing.rows import Placed
 from deltalakedb_committer.storing.store import SqlCommitStore
-from tests.history import Historian
+from tests.history import Historian, dealt
 from tests.model_lake import LAKE_ID, ROOT, START_MS, ModelLake, chunked, control, staged, txn
 from tests.stores import address, database, migrated
 from tests.works import append, field, relaxed, remove
@@ -36,25 +36,7 @@ class Cutter(Historian):
     """Cuts every transaction into single actions, dealt to a few chunks at random."""
 
     def _parts(self, whole: Content) -> list[Content]:
-        chance = self._chance
-        cut: list[list[TableWork]] = [[] for _ in range(chance.randint(2, 5))]
-        for work in whole.tables:
-            bare = TableWork(name=work.name, id=work.id)
-            pieces = [*[replaced(bare, adds=(add,)) for add in work.adds]]
-            pieces += [replaced(bare, removes=(remove,)) for remove in work.removes]
-            if pieces and chance.random() < 0.1:
-                pieces.append(chance.choice(pieces))
-            for piece in pieces:
-                chance.choice(cut[1:] if chance.random() < 0.8 else cut).append(piece)
-            cut[0].insert(0, replaced(work, adds=(), removes=()))
-        first = Content(tables=tuple(cut[0]), apps=whole.apps, isolation=whole.isolation)
-        return [first, *[Content(tables=tuple(works)) for works in cut[1:]]]
-
-
-def replaced(work: TableWork, **fields: object) -> TableWork:
-    import msgspec
-
-    return msgspec.structs.replace(work, **fields)
+        return dealt(whole, self._chance.randint(2, 5), self._chance)
 
 
 def history(seed: int, count: int) -> list[StagedEvent]:

