@@ -120,12 +120,24 @@ class Scenes:
         ]
 
     def quota(self) -> list[Happening]:
-        """One client has too much staged, makes room by ending some, and is left alone until all of it expires."""
-        opened = [self._chunks([Content(tables=()), Content(tables=())], client_id="hog") for _ in range(MANY + 4)]
-        scene: list[Happening] = [self._rules(self._chance.choice(WINDOWS)), *[first for first, _ in opened[:-2]]]
-        scene += [opened[0][1], self._control(Cancel(txn_id=opened[1][0].envelope.txn_id)), opened[1][1]]
-        scene += [opened[-2][0], opened[-1][0], opened[-3][1], opened[2][0]]
-        return [*scene, HOUR_MS, opened[3][1], HOUR_MS, self._control(Tick()), opened[4][1], opened[5][0]]
+        """One client has too much staged, makes room again and again by ending some, and is left alone until all expires."""
+        opened = [self._chunks([Content(tables=()), Content(tables=())], client_id="hog") for _ in range(MANY + 14)]
+        scene: list[Happening] = [
+            self._rules(self._chance.choice(WINDOWS)),
+            *[first for first, _ in opened[: MANY + 2]],
+        ]
+        # A batch ends there, whoever decides: who takes the next one knows that there is no room yet.
+        scene.append(self._rules(self._chance.choice(WINDOWS)))
+        for n, (first, _) in enumerate(opened[MANY + 2 :]):
+            (begun, last) = opened[n]
+            ending: list[Happening] = [
+                last,
+                self._control(Cancel(txn_id=begun.envelope.txn_id)),
+                Message(b"", transaction_headers(last.envelope)),
+            ]
+            scene += [ending[n % 3], first]
+        scene += [opened[MANY][1], opened[20][0], opened[1][1]]
+        return [*scene, HOUR_MS, opened[21][1], HOUR_MS, self._control(Tick()), opened[22][1], opened[23][0]]
 
     def expiry(self) -> list[Happening]:
         """Chunks that stop coming, of a big one too; one more comes in time, and one too late."""
