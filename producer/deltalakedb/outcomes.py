@@ -21,6 +21,7 @@ from .codec import decode_told
 from .errors import TxnLogDecodeError, TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogOutcomeUnknownError
 from .eventlog import Appended, EventLog, LogReader, Message, Record, Stream
 from .events import Outcome, Told
+from .interrupting import TransactionFuture
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,8 @@ class Question:
     """What went wrong with publishing, if anything did."""
 
 
-class Asked(Future[Outcome]):
-    """A question that somebody waits for. Nobody can cancel it: it could not be given its answer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_running_or_notify_cancel()
+class Asked(TransactionFuture[Outcome]):
+    """A question that somebody waits for."""
 
     def answered(self, answer: Answer) -> None:
         """Give it its answer."""
@@ -114,7 +111,7 @@ class Outcomes:
         The future fails with `TxnLogOutcomeUnknownError` if there is none in time. Publishing the same again is safe.
         Raises what the log raises for messages that it refuses at once: then nothing was published.
         """
-        asked = Asked()
+        asked = Asked(txn_id)
         self.publish(txn_id, messages, timeout, asked.answered)
         return asked
 

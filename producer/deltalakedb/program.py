@@ -62,9 +62,14 @@ class Program(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; an error of our tree becomes a readable block on stderr and exit code 1."""
+        """Run a verb; an error of our tree becomes a readable block on stderr and exit code 1. What Ctrl-C leaves behind
+        is said before the program ends of it."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as interrupted:
+            for note in getattr(interrupted, "__notes__", ()):
+                typer.echo(note, err=True)
+            raise
         except TxnLogError as error:
             if ctx.params.get("debug"):
                 raise

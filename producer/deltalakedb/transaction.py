@@ -23,6 +23,7 @@ from .errors import (
 from .events import AppTransaction, Content, Outcome
 from .given_actions import actions_of
 from .ids import is_table_name, new_txn_id
+from .interrupting import TransactionFuture, name_transaction
 from .outcomes import Answer
 from .results import Result, rejection_of, result_of
 from .staging import StagedTable, creation_of
@@ -212,9 +213,20 @@ class Transaction:
         came within `timeout` seconds: it may be committed, now or later.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        result = self._commit(timeout, urgent=True).result()
+        try:
+            result = self._commit(timeout, urgent=True).result()
+        except BaseException as error:
+            if self._state is not State.ACTIVE:
+                name_transaction(error, self._txn_id)
+            raise
         if (wait or self._wait) == "mirrored" and result.versions:
-            self._lake.sync(list(result.versions), timeout=max(deadline - time.monotonic(), 1.0))
+            try:
+                self._lake.sync(list(result.versions), timeout=max(deadline - time.monotonic(), 1.0))
+            except BaseException as error:
+                error.add_note(
+                    f"transaction {self._txn_id} is committed; what ended is only the waiting for its mirror"
+                )
+                raise
         return result
 
     def commit_async(self, *, timeout: float | None = None) -> Future[Result]:
@@ -231,16 +243,16 @@ class Transaction:
         with self._lock:
             self._check_active()
             self._state = State.PUBLISHED
-        future: Future[Result] = Future()
-        future.set_running_or_notify_cancel()
+        future = TransactionFuture[Result](self._txn_id)
         try:
             self._publish(future, self._timeout if timeout is None else timeout, urgent=urgent)
         except TxnLogError:
             self._state = State.ACTIVE
             raise
-        except BaseException:
+        except BaseException as error:
             # Interrupted somewhere in publishing: it may be on the log.
             self._state = State.UNKNOWN
+            name_transaction(error, self._txn_id)
             raise
         return future
 

@@ -67,7 +67,7 @@ def undo(session: Session, txn_id: str, *, user_metadata: str | None, timeout: f
             tables=tuple(work for work, _ in works), user_metadata=user_metadata, engine_info=session.engine_info
         )
         undo_id = new_txn_id()
-        asked = Asked()
+        asked = Asked(undo_id)
         session.publish(session.publication(undo_id, content), timeout, asked.answered)
         outcome = asked.result()
         if outcome.committed is not None:
