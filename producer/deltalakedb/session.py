@@ -22,7 +22,7 @@ from .database import Pool, open_database
 from .database.schema import verify_schema
 from .delta_types import StructType, parse_schema
 from .embedded import CommitterStepper, MirrorStepper, open_committer, open_mirror
-from .errors import TxnLogConfigError, TxnLogError, TxnLogTableNotFoundError
+from .errors import TxnLogConfigError, TxnLogError
 from .eventlog import EventLog, open_event_log
 from .events import Content, Outcome
 from .objectstore import ObjectStore, open_object_store
@@ -102,10 +102,9 @@ class Session:
         found = None if fresh else self._tables.get(name)
         if found is not None:
             return found
-        try:
-            with self.catalog() as catalog:
-                info = catalog.table(name)
-        except TxnLogTableNotFoundError:
+        with self.catalog() as catalog:
+            info = catalog.find(name)
+        if info is None:
             self._tables.pop(name, None)
             return None
         before = self._tables.get(name)

@@ -119,8 +119,10 @@ class StagedTable:
     def take(self, actions: Sequence[Action], read_version: int | None) -> None:
         """Gather ready-made actions. Raises `TxnLogTableNotFoundError` if there is no table for them."""
         if self._creation is None and self._existing() is None:
+            with self._session.catalog() as catalog:
+                missing = catalog.no_table(self.name)
             raise TxnLogTableNotFoundError(
-                f"the lake has no table {self.name!r}: actions need one; create it first, in this transaction or before"
+                f"{missing}. Actions need a table: create it first, in this transaction or before"
             )
         self._check_count(len(actions))
         if read_version is not None:

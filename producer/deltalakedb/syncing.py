@@ -6,11 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from .catalog import IN_PLACE, Catalog, MirrorProgress
+from .catalog import IN_PLACE, Catalog, MirrorProgress, no_table
 from .errors import (
     TxnLogError,
     TxnLogTableFencedError,
-    TxnLogTableNotFoundError,
     TxnLogTimeoutError,
     TxnLogValidationError,
 )
@@ -35,7 +34,7 @@ def wait_for_mirror(
     if tables is not None:
         missing = [name for name in tables if name not in wanted]
         if missing:
-            raise TxnLogTableNotFoundError(f"the lake has no table {missing[0]!r}")
+            raise no_table(missing[0], wanted)
         wanted = {name: wanted[name] for name in tables}
     deadline = time.monotonic() + timeout
     pause = _LOOK_SECONDS[0]

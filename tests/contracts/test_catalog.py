@@ -195,6 +195,28 @@ def test_all_tables_at_a_commit_are_one_state(catalog: Catalog, committer: Direc
     assert {table.name: table.version for table in catalog.tables()} == expected[-1]
 
 
+def test_a_name_that_no_table_has_tells_which_there_are(catalog: Catalog, committer: DirectCommitter) -> None:
+    """Tables of nearly that name, or with it in another case or namespace; else what there is, a few of many."""
+
+    def said(name: str) -> str:
+        with pytest.raises(TxnLogTableNotFoundError) as missing:
+            catalog.table(name)
+        return str(missing.value)
+
+    assert said("orders") == "the lake has no table 'orders': it has none yet"
+    committer.commit(create("sales.orders"))
+    assert said("nope") == "the lake has no table 'nope': it has sales.orders"
+    for name in ("lineitem", *(f"t{number:02}" for number in range(20))):
+        committer.commit(create(name))
+
+    assert said("lineitems") == "the lake has no table 'lineitems': did you mean 'lineitem'?"
+    assert said("LineItem") == "the lake has no table 'LineItem': did you mean 'lineitem'?"
+    assert said("orders").startswith("the lake has no table 'orders': did you mean 'sales.orders'?")
+    assert said("nope") == (
+        "the lake has no table 'nope': it has lineitem, sales.orders, t00, t01, t02, t03, t04, t05, t06, t07 and 12 more"
+    )
+
+
 def test_what_is_not_there_is_said_precisely(catalog: Catalog, committer: DirectCommitter) -> None:
     """No such table, not yet, not that version, not at that time: each its own words, with the valid range."""
     committer.commit(create("first"))

@@ -6,6 +6,7 @@ from .catalog import Catalog
 from .files import FILE_COLUMNS, TOMBSTONE_COLUMNS, PartitionFilter, file_schema, tombstone_schema
 from .imports import ImportedTable, TablePlace
 from .lifetimes import FileKey
+from .missing import no_table
 from .values import (
     IN_PLACE,
     CommitPoint,
@@ -40,5 +41,6 @@ __all__ = [
     "VersionActions",
     "VersionRow",
     "file_schema",
+    "no_table",
     "tombstone_schema",
 ]

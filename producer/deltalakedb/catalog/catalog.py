@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +17,7 @@ from .files import BATCH_ROWS, FILE_COLUMNS, PartitionFilter, read_files, read_t
 from .imports import ImportedTable, TablePlace, read_imported, read_places
 from .lifetimes import FileKey, read_ended, read_ends, read_live
 from .mirrors import read_progress, read_targets
+from .missing import no_table, not_found, shown_time, table_names
 from .records import columns
 from .values import (
     CommitPoint,
@@ -141,10 +141,10 @@ class Catalog:
         if not first:
             raise TxnLogValidationError("the lake has no commit yet")
         newest = self.head()
-        asked = f"commit {commit_seq}" if commit_seq is not None else f"commit at or before {_time(timestamp_ms)}"
+        asked = f"commit {commit_seq}" if commit_seq is not None else f"commit at or before {shown_time(timestamp_ms)}"
         raise TxnLogValidationError(
-            f"the lake has no {asked}: its commits are {first[0][0]} ({_time(first[0][1])}) "
-            f"to {newest.commit_seq} ({_time(newest.time_ms)})"
+            f"the lake has no {asked}: its commits are {first[0][0]} ({shown_time(first[0][1])}) "
+            f"to {newest.commit_seq} ({shown_time(newest.time_ms)})"
         )
 
     # Tables.
@@ -192,7 +192,16 @@ class Catalog:
         rows = self._database.query(statement, parameters)
         if rows:
             return _table(rows[0])
-        raise self._missing(which, key, version=version, commit_seq=commit_seq, timestamp_ms=timestamp_ms)
+        raise not_found(self._database, which, key, version=version, commit_seq=commit_seq, timestamp_ms=timestamp_ms)
+
+    def find(self, name: str) -> TableInfo | None:
+        """The table of that name as it is now; None if there is none, or nothing of it can be read yet."""
+        rows = self._database.query(f"{_NEWEST} WHERE t.name = ? AND {_IN_USE}", [name])
+        return _table(rows[0]) if rows else None
+
+    def no_table(self, name: str) -> TxnLogTableNotFoundError:
+        """The error for a name that no table has: it names those that may have been meant."""
+        return no_table(name, table_names(self._database))
 
     def oldest_version(self, table_no: int) -> int:
         """The oldest version of a table that can be reconstructed."""
@@ -335,45 +344,6 @@ class Catalog:
         """Every table beside its status on a target; with `behind` only those that lack a version there."""
         return read_progress(self._database, target, behind=behind)
 
-    def _missing(
-        self, which: str, key: str | None, *, version: int | None, commit_seq: int | None, timestamp_ms: int | None
-    ) -> TxnLogValidationError:
-        """The error for a table that was not found the way it was asked for."""
-        found = self._database.query(
-            "SELECT t.name, t.state, t.created_seq, t.dropped_seq, t.first_version, min(v.version), max(v.version), "
-            "min(CASE WHEN v.version >= t.first_version THEN v.time_ms END) "
-            f"FROM dl_tables t LEFT JOIN dl_table_versions v ON v.table_no = t.table_no WHERE {which} GROUP BY "
-            "t.table_no, t.name, t.state, t.created_seq, t.dropped_seq, t.first_version ORDER BY t.table_no DESC LIMIT 1",
-            [key],
-        )
-        if not found:
-            return TxnLogTableNotFoundError(f"the lake has no table {key!r}")
-        name, state, created, dropped, first, oldest, last, begin = found[0]
-        if begin is None:
-            return TxnLogTableNotFoundError(f"table {name!r} is {state.lower()}, and no version of it can be read yet")
-        if version is not None and oldest <= version < first:
-            return TxnLogValidationError(
-                f"version {version} of table {name!r} was imported as history only, and which files it had cannot be "
-                f"told: the oldest version that can be read is {first}"
-            )
-        if timestamp_ms is not None and timestamp_ms < begin:
-            return TxnLogValidationError(
-                f"table {name!r} begins at {_time(begin)} (version {first}): there is nothing of it at "
-                f"{_time(timestamp_ms)}"
-            )
-        if dropped is not None:
-            return TxnLogTableNotFoundError(f"table {name!r} was dropped by commit {dropped} of the lake")
-        if state == "DROPPED":
-            return TxnLogTableNotFoundError(f"table {name!r} was dropped before it was adopted")
-        if version is not None:
-            return TxnLogValidationError(f"table {name!r} has versions {first} to {last}, and no version {version}")
-        if created is None:
-            return TxnLogTableNotFoundError(
-                f"table {name!r} is being imported: it is part of no commit of the lake before it is adopted. Until then "
-                "it is read by itself, or in the newest snapshot"
-            )
-        return TxnLogTableNotFoundError(f"table {name!r} was made by commit {created}: it is not there at {commit_seq}")
-
 
 def _table(row: Row) -> TableInfo:
     table_no, table_id, name, location, state, slots, first_version, version, commit_seq, time_ms = row[:10]
@@ -396,7 +366,3 @@ def _table(row: Row) -> TableInfo:
         live_files=live_files,
         live_bytes=live_bytes,
     )
-
-
-def _time(milliseconds: int | None) -> str:
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC).isoformat(timespec="milliseconds")
