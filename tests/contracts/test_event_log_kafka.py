@@ -256,14 +256,37 @@ def test_refused_credentials(kafka_bootstrap: str, prefix: str) -> None:
         assert seconds < adapter._ASK_SECONDS
 
 
-def test_brokers_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question that nobody answers ends with an error that says where it was asked."""
+@pytest.mark.parametrize(
+    ("listening", "options", "why"),
+    [
+        (False, {}, "Connection refused"),
+        (True, {"bootstrap.servers": "127.0.0.1:9"}, "Connection refused"),
+        (True, {"security.protocol": "SSL"}, "connecting to a PLAINTEXT broker listener?"),
+    ],
+    ids=["no broker", "another way that is none", "wrong protocol"],
+)
+def test_brokers_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, kafka_bootstrap: str, listening: bool, options: dict[str, str], why: str
+) -> None:
+    """A question that nobody answers ends with an error that says where it was asked, for how long, what came of the
+    last attempt to connect, and what to do; without an object of the client's."""
     monkeypatch.setattr(adapter, "_ASK_SECONDS", 0.5)
-    with closing(KafkaEventLog("127.0.0.1:9", "lake")) as log:
-        with pytest.raises(TxnLogEventLogError, match=r"kafka://127\.0\.0\.1:9/lake") as raised:
-            log.verify()
+    servers = kafka_bootstrap if listening else "127.0.0.1:9"
+    deadline = time.monotonic() + SECONDS
+    with closing(KafkaEventLog(servers, "lake", options=options)) as log:
+        while True:
+            with pytest.raises(TxnLogEventLogError) as raised:
+                log.verify()
+            message = str(raised.value)
+            assert message.startswith(f"looking for lake.staged at kafka://{servers}/lake failed after ")
+            assert "KafkaError" not in message
+            assert isinstance(raised.value.__cause__, (KafkaException, TimeoutError))
+            if why in message:
+                break
+            assert time.monotonic() < deadline, message
 
-        assert isinstance(raised.value.__cause__, (KafkaException, TimeoutError))
+    assert f"no broker answers at {options.get('bootstrap.servers', servers)}: " in message
+    assert "DELTALAKEDB_LOG_OPTIONS" in message
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -28,7 +28,7 @@ def reported(offset: int | None) -> Any:
 
 def delivery() -> tuple[_Delivery, Append]:
     append = Append()
-    return _Delivery("topic", "servers", 2, Health("appending"), append.done_with), append
+    return _Delivery("topic", "servers", 2, Health("appending", "servers"), append.done_with), append
 
 
 def test_positions_are_those_that_the_broker_gave() -> None:

@@ -16,7 +16,7 @@ from confluent_kafka import Message as Delivered
 from deltalakedb.errors import TxnLogEventLogError
 from deltalakedb.eventlog.port import Appended, Done, Message
 
-from .health import Health
+from .health import Health, said
 from .pace import WINDOW_SECONDS, Pace
 from .settings import Settings
 
@@ -132,7 +132,7 @@ class Appender:
                     time.sleep(0.001)
 
     def _new(self) -> tuple[Health, Producer]:
-        health = Health(f"appending to {self._servers}")
+        health = Health(f"appending to {self._servers}", self._settings["bootstrap.servers"])
         return health, Producer({**self._settings, **health.callbacks()})
 
     def _collect(self) -> None:
@@ -142,7 +142,7 @@ class Appender:
                 reports = self._producer.poll(self._patience())
             except KafkaException as error:
                 # This producer sends nothing any more; what it still had fails, and may be in the log or not.
-                logger.error("appending to %s goes on with a new producer: %s", self._servers, error)
+                logger.error("appending to %s goes on with a new producer: %s", self._servers, said(error))
                 ended = self._producer
                 self._health, self._producer = self._new()
                 _give_up(ended)
@@ -211,7 +211,7 @@ class _Delivery:
     def fail(self, error: Exception) -> None:
         """Also where a message could not even be queued: then the reports will never be complete."""
         failure = TxnLogEventLogError(
-            f"appending to {self._topic} at {self._servers} failed: {error}{self._health}. It may be in the log all the "
+            f"appending to {self._topic} at {self._servers} failed: {said(error)}{self._health}. It may be in the log all the "
             "same: append the same again"
         )
         failure.__cause__ = error

@@ -26,7 +26,7 @@ from deltalakedb.eventlog.port import OUTCOME_PARTITIONS, Append, Done, Message,
 
 from . import settings
 from .appender import Appender
-from .health import Health
+from .health import Health, said
 from .pace import Pace
 from .reader import Reader
 
@@ -78,7 +78,7 @@ class KafkaEventLog:
         self._closed = False
         self._settings = settings.client(servers, client_id, options)
         self._seen: set[Stream] = set()
-        self._health = Health(f"asking {servers}")
+        self._health = Health(f"asking {servers}", self._settings["bootstrap.servers"])
         self._lock = threading.Lock()
         self._appenders: dict[bool, Appender] = {}
         """By whether it is the one of the staged stream, which has one partition; the other is made when it is needed."""
@@ -210,7 +210,7 @@ class KafkaEventLog:
                 self._appender(staged=True)
             return asking
         except KafkaException as error:
-            refusal = redacted(str(error), options)
+            refusal = redacted(said(error), options)
         # Not from within the handler: the error of the driver, which would come along, can show a password.
         raise TxnLogConfigError(f"the log's options are not understood: {refusal}")
 
@@ -282,7 +282,8 @@ class KafkaEventLog:
     ) -> T | None:
         """What the brokers answered, None if that was one of the errors `fine`."""
         # The client itself gives up after so long; this is for the case that it does not.
-        deadline = time.monotonic() + seconds + 5
+        started = time.monotonic()
+        deadline = started + seconds + 5
         while True:
             # Has the error callback called: a question to brokers that refuse us is not answered, it only times out.
             self._admin.poll(0)
@@ -291,13 +292,18 @@ class KafkaEventLog:
             except FutureTimeoutError as error:
                 if self._health.refused is None and time.monotonic() < deadline:
                     continue
-                raise TxnLogEventLogError(f"{what} at {self.address} failed: no answer{self._health}") from error
+                raise self._failed(what, "no answer", started) from error
             except KafkaException as error:
                 if error.args[0].code() not in fine:
-                    raise TxnLogEventLogError(f"{what} at {self.address} failed: {error}{self._health}") from error
+                    raise self._failed(what, said(error), started) from error
                 answer = None
             self._health.answered()
             return answer
+
+    def _failed(self, what: str, why: str, started: float) -> TxnLogEventLogError:
+        self._admin.poll(0)  # what the brokers said last
+        seconds = time.monotonic() - started
+        return TxnLogEventLogError(f"{what} at {self.address} failed after {seconds:.1f} s: {why}{self._health}")
 
 
 def _refuse_partition(stream: Stream, partition: int) -> None:

@@ -16,7 +16,7 @@ from confluent_kafka.admin import TopicDescription
 from deltalakedb.errors import TxnLogError, TxnLogEventLogError, TxnLogHaltedError
 from deltalakedb.eventlog.port import Headers, Record, Stream
 
-from .health import Health
+from .health import Health, said
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Reader:
         self._asked = self._confirmed = time.monotonic()
         self._unknown_since: float | None = None
         self._outside_since: float | None = None
-        self._health = Health(f"reading {topic} [{partition}]")
+        self._health = Health(f"reading {topic} [{partition}]", settings["bootstrap.servers"])
         self._consumer = Consumer({**settings, **self._health.callbacks()})
         self._seek()
 
@@ -191,7 +191,9 @@ class Reader:
         return False
 
     def _fail(self, error: KafkaException) -> None:
-        self._failure = TxnLogEventLogError(f"reading {self._topic} at {self._position} failed: {error}")
+        self._failure = TxnLogEventLogError(
+            f"reading {self._topic} at {self._position} failed: {said(error)}{self._health}"
+        )
         self._failure.__cause__ = error
 
     def _judge_position(self, error: KafkaError) -> None:
