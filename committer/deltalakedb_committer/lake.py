@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from deltalakedb.catalog import Catalog
 from deltalakedb.codec import encode
 from deltalakedb.database import open_database
 from deltalakedb.database.schema import migrate, pending
@@ -16,6 +17,7 @@ from deltalakedb.errors import TxnLogConfigError
 from deltalakedb.eventlog import EventLog, Message, Stream, open_event_log
 from deltalakedb.events import Control, SetRules
 from deltalakedb.ids import new_txn_id
+from deltalakedb.lake_log import open_lake_log, verify_stream
 from deltalakedb.settings import Settings
 
 from .leadership import Heartbeat, Leadership, LockFile
@@ -42,7 +44,8 @@ def make_lake(settings: Settings) -> Made:
     """Bring a lake up to this release: SQL schema, streams of the log, the lake's own rows. Safe to repeat.
 
     Raises `TxnLogConfigError` if the log or root is not given for a new lake, or is another one than an existing
-    lake remembers; `TxnLogHaltedError` if the log's streams have settings that correctness cannot rest on.
+    lake remembers; `TxnLogHaltedError` if the log's streams have settings that correctness cannot rest on, or an
+    existing lake's are gone.
     """
     if settings.directory is not None:
         settings.directory.mkdir(parents=True, exist_ok=True)
@@ -58,8 +61,14 @@ def make_lake(settings: Settings) -> Made:
                 "a new lake needs an event log and a root for its tables: give --log (DELTALAKEDB_LOG, "
                 "kafka://host:9092/prefix) and --root (DELTALAKEDB_ROOT, s3://bucket/prefix or a directory)"
             )
-        log = open_event_log(address, options=settings.log_settings, client_id=holder(settings))
+        if known is None:
+            log = open_event_log(address, options=settings.log_settings, client_id=holder(settings))
+        else:
+            log = open_lake_log(settings, known.log_address, client_id=holder(settings))
         try:
+            if known is not None:
+                # What would be made in the place of the lake's log is another one, in which nothing is that it has read.
+                verify_stream(log, Catalog(database).stream_identity())
             log.create()
             log.verify()
             lake_id = store.init_lake(
@@ -132,16 +141,7 @@ def open_log(settings: Settings) -> EventLog:
         store.close()
     if known is None:
         raise TxnLogConfigError("the store holds no lake yet: run `deltalakedb migrate` first")
-    log = open_event_log(
-        settings.log_address or known.log_address, options=settings.log_settings, client_id=holder(settings)
-    )
-    if log.address != known.log_address:
-        log.close()
-        raise TxnLogConfigError(
-            f"the settings name the log {log.address}, but this lake is written through {known.log_address}: "
-            "correct --log (DELTALAKEDB_LOG), or leave it out"
-        )
-    return log
+    return open_lake_log(settings, known.log_address, client_id=holder(settings))
 
 
 def lock_file(settings: Settings) -> LockFile | None:

@@ -18,6 +18,7 @@ from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
 from deltalakedb.events import Completion, Control, StagedTransaction, Tick
 from deltalakedb.failpoints import Failpoint
 from deltalakedb.ids import new_txn_id
+from deltalakedb.lake_log import verify_stream
 
 from .applying import Applier
 from .attempting import Attempting
@@ -314,14 +315,7 @@ class Committer:
 
     def _verify_log(self, cursor: Cursor) -> None:
         """Halt unless the log is the one that the cursor was written against, up to the record before it."""
-        identity = self._log.identity(Stream.STAGED)
-        if identity != cursor.stream_identity:
-            raise TxnLogHaltedError(
-                "LOG_RECREATED",
-                f"the staged stream of {self._log.address} is not the one this lake has read so far (identity "
-                f"{identity}, expected {cursor.stream_identity}): it was deleted and made again, or the store belongs "
-                "to another log. Restore the log, or start a new lake",
-            )
+        verify_stream(self._log, cursor.stream_identity)
         if cursor.last_event_hash is None:
             return
         reader = self._log.reader(Stream.STAGED, cursor.position - 1)

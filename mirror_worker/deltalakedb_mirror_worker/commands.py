@@ -66,7 +66,8 @@ def run(
     health = ServiceHealth("mirror")
 
     def main(stop: threading.Event) -> None:
-        from deltalakedb.eventlog import Stream, open_event_log
+        from deltalakedb.eventlog import Stream
+        from deltalakedb.lake_log import open_lake_log
 
         from .service import serve
         from .worker import Worker
@@ -76,12 +77,7 @@ def run(
         seen = health.of(str(settings.address), secrets=settings.secrets)
         with Worker(settings, target=target) as worker:
             worker.mirror.places.root.probe()
-            events = open_event_log(
-                settings.log_address or worker.lake.log_address,
-                options=settings.log_settings,
-                client_id="mirror",
-                reads_only=True,
-            )
+            events = open_lake_log(settings, worker.lake.log_address, client_id="mirror", reads_only=True)
             seen.check("store", worker.reach)
             seen.check("log", lambda: _reach(events, Stream.COMMITS))
             try:

@@ -23,8 +23,9 @@ from .database.schema import verify_schema
 from .delta_types import StructType, parse_schema
 from .embedded import CommitterStepper, MirrorStepper, open_committer, open_mirror
 from .errors import TxnLogConfigError, TxnLogError
-from .eventlog import EventLog, open_event_log
+from .eventlog import EventLog
 from .events import Content, Outcome
+from .lake_log import open_lake_log, verify_stream
 from .objectstore import ObjectStore, open_object_store
 from .objectstore.identity import claim_root, foreign_log, log_object
 from .outcomes import Answer, Lookup, Outcomes
@@ -242,20 +243,20 @@ class Session:
                 "(DELTALAKEDB_ROOT), or leave it out"
             )
         if settings.log_address is not None and settings.log_address != found.log_address:
-            log = open_event_log(settings.log_address, options=settings.log_settings, client_id=self.client_id)
-            try:
-                if log.address != found.log_address:
-                    raise TxnLogConfigError(
-                        f"the settings name the log {log.address}, but this lake is written through "
-                        f"{found.log_address}: correct log (DELTALAKEDB_LOG), or leave it out"
-                    )
-            finally:
-                log.close()
+            open_lake_log(settings, found.log_address, client_id=self.client_id).close()
         return found
 
     def _open_log(self) -> EventLog:
-        address = self.settings.log_address or self.lake.log_address
-        return open_event_log(address, options=self.settings.log_settings, client_id=self.client_id)
+        log = open_lake_log(self.settings, self.lake.log_address, client_id=self.client_id)
+        if self.committer is None:
+            # A topic of that name may be anybody's: what is published to it would never be decided.
+            try:
+                with self.catalog() as catalog:
+                    verify_stream(log, catalog.stream_identity())
+            except BaseException:
+                log.close()
+                raise
+        return log
 
     def __del__(self) -> None:
         # Nobody can use it any more; what a parent process opened is the parent's.

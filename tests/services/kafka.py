@@ -34,7 +34,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={log}
-auto.create.topics.enable=false
+auto.create.topics.enable={creates}
 unclean.leader.election.enable=false
 default.replication.factor=1
 min.insync.replicas=1
@@ -76,14 +76,15 @@ _FORMATTED_LOG = "kafka-log"
 
 
 class Kafka(Server):
-    """A Kafka of one node; topics are not created by use."""
+    """A Kafka of one node; topics are not created by use unless it is asked for."""
 
     name: ClassVar[str] = "kafka"
 
-    def __init__(self, *java_options: str) -> None:
+    def __init__(self, *java_options: str, creates_topics: bool = False) -> None:
         super().__init__()
         self._controller_port = reserve_port()
         self._java_options = java_options or _archived_classes()
+        self._creates_topics = creates_topics
 
     @property
     def bootstrap(self) -> str:
@@ -96,7 +97,14 @@ class Kafka(Server):
             shutil.copytree(cache.fetched(_FORMATTED_LOG), log)
         (self.folder / "log4j2.yaml").write_text(_LOGGING)
         properties = self.folder / "server.properties"
-        properties.write_text(_PROPERTIES.format(broker=self.port, controller=port_of(self._controller_port), log=log))
+        properties.write_text(
+            _PROPERTIES.format(
+                broker=self.port,
+                controller=port_of(self._controller_port),
+                log=log,
+                creates=str(self._creates_topics).lower(),
+            )
+        )
         return [
             _java(),
             "-Xms128m",
@@ -170,7 +178,7 @@ def format_log(fetched: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         properties = Path(scratch) / "server.properties"
-        properties.write_text(_PROPERTIES.format(broker=1, controller=2, log=fetched / _FORMATTED_LOG))
+        properties.write_text(_PROPERTIES.format(broker=1, controller=2, log=fetched / _FORMATTED_LOG, creates="false"))
         jars = ":".join(str(jar) for jar in (fetched / "jars" / "kafka").glob("*.jar"))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = [_java(), "-Xmx64m", "-cp", jars, "kafka.tools.StorageTool"]

@@ -334,6 +334,11 @@ class Catalog:
         ((position,),) = self._database.query("SELECT position FROM dl_committer_position")
         return int(position)
 
+    def stream_identity(self) -> str:
+        """Of the staged stream that the lake was made with."""
+        ((identity,),) = self._database.query("SELECT stream_identity FROM dl_committer_position")
+        return str(identity)
+
     # Mirrors.
 
     def targets(self) -> list[MirrorTarget]:

@@ -114,7 +114,9 @@ class KafkaEventLog:
         found = self._describe(*Stream)
         if missing := [self._topic(stream) for stream in Stream if stream not in found]:
             raise TxnLogHaltedError(
-                "LOG_MISSING", f"there are no topics {', '.join(missing)} at {self._servers}: run `deltalakedb migrate`"
+                "LOG_MISSING",
+                f"there are no topics {', '.join(missing)} at {self._servers}: run `deltalakedb migrate` for a new lake, "
+                "restore the topics for an old one",
             )
         for stream, topic in found.items():
             if len(topic.partitions) != _PARTITIONS[stream]:
