@@ -23,8 +23,12 @@ from deltalakedb.metrics import (
     EPOCH,
     LAG_EVENTS,
     LAG_SECONDS,
+    LIVE_BYTES,
+    LIVE_FILES,
     OPEN_SECONDS,
     POSITION,
+    SNAPSHOT_SECONDS,
+    TABLES,
     VERSIONS,
     Measurements,
 )
@@ -34,6 +38,8 @@ from .storing.rows import Batch
 from .storing.store import SqlCommitStore
 
 COMMITTED = "COMMITTED"
+SIZE_SECONDS = 30.0
+"""How often the heads of all tables are looked at, which of many tables takes a moment."""
 _DECIDED = COLUMNS["dl_transactions"]
 _TXN_ID, _TIME_MS, _COMMITTED, _OUTCOME = map(_DECIDED.index, ("txn_id", "time_ms", "committed", "outcome"))
 
@@ -96,12 +102,15 @@ class LakeWatch:
         self._store: SqlCommitStore | None = None
         self._position = -1
         self._since = clock()
+        self._sized: float | None = None
 
     def store(self) -> None:
         """Ask SQL for the position. Raises the store's error if it cannot be reached."""
         try:
             self._store = self._store or self._open_store()
             seen = self._store.observe()
+            if self._sized is None or self._clock() - self._sized >= SIZE_SECONDS:
+                self._measure_size(self._store)
         except TxnLogDatabaseError:
             if self._store is not None:
                 self._store.close()
@@ -114,6 +123,18 @@ class LakeWatch:
             (POSITION, seen.position),
             (COMMIT_SEQ, seen.commit_seq),
             (BACKLOG, max(0, seen.position - seen.published_position)),
+        ):
+            self._measurements.set(metric, value)
+
+    def _measure_size(self, store: SqlCommitStore) -> None:
+        began = self._clock()
+        size = store.size()
+        self._sized = self._clock()
+        for metric, value in (
+            (TABLES, size.tables),
+            (LIVE_FILES, size.files),
+            (LIVE_BYTES, size.bytes),
+            (SNAPSHOT_SECONDS, self._sized - began),
         ):
             self._measurements.set(metric, value)
 

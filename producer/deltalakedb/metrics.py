@@ -135,6 +135,27 @@ EPOCH = Metric(
     unit="number",
     meaning="epoch of the committer that may write: it grows with every take-over",
 )
+TABLES = Metric(
+    name="deltalakedb_tables",
+    kind=Kind.GAUGE,
+    unit="tables",
+    meaning="tables of the lake, as SQL said within the last minute",
+)
+LIVE_FILES = Metric(
+    name="deltalakedb_live_files",
+    kind=Kind.GAUGE,
+    unit="files",
+    meaning="live files of all tables together, as SQL said within the last minute",
+)
+LIVE_BYTES = Metric(
+    name="deltalakedb_live_bytes", kind=Kind.GAUGE, unit="bytes", meaning="what those files hold together"
+)
+SNAPSHOT_SECONDS = Metric(
+    name="deltalakedb_snapshot_seconds",
+    kind=Kind.GAUGE,
+    unit="seconds",
+    meaning="how long SQL took for that, the heads of all tables at one moment, which is what readers wait for before they plan",
+)
 MIRROR_PUBLISHED = Metric(
     name="deltalakedb_mirror_versions_total",
     kind=Kind.COUNTER,
@@ -183,6 +204,7 @@ SHARED = (STATE, READY, PAUSES)
 COMMITTER = (
     *(DECISIONS, CONFLICTS, COMMITS, VERSIONS, BATCH_RECORDS, BATCH_SECONDS, COMMIT_LATENCY, OPEN_SECONDS),
     *(LAG_EVENTS, LAG_SECONDS, BACKLOG, POSITION, COMMIT_SEQ, EPOCH),
+    *(TABLES, LIVE_FILES, LIVE_BYTES, SNAPSHOT_SECONDS),
 )
 MIRROR = (
     MIRROR_PUBLISHED,

@@ -64,6 +64,14 @@ class Observation(NamedTuple):
     published_position: int
 
 
+class Size(NamedTuple):
+    """What a lake holds: its tables, and their live files with the bytes of them."""
+
+    tables: int
+    files: int
+    bytes: int
+
+
 _COMPLETE = (
     "SELECT c.txn_id FROM dl_staged_chunks c GROUP BY c.txn_id HAVING count(*) = max(c.chunk_count) "
     "AND NOT EXISTS (SELECT 1 FROM dl_transactions t WHERE t.txn_id = c.txn_id)"
@@ -222,6 +230,15 @@ class SqlCommitStore:
             [self.lake().lake_id],
         )
         return Observation(*rows[0])
+
+    def size(self) -> Size:
+        """What the lake holds. Costs a look at every table's head."""
+        rows = self._database.query(
+            "SELECT count(*), CAST(COALESCE(sum(h.live_files), 0) AS BIGINT), "
+            "CAST(COALESCE(sum(h.live_bytes), 0) AS BIGINT) FROM dl_tables t "
+            "JOIN dl_table_heads h ON h.table_no = t.table_no WHERE t.state <> 'DROPPED'"
+        )
+        return Size(*rows[0])
 
     def note(self, cursor: Cursor, change: Callable[[Attempts], Attempts]) -> Attempts:
         """Change what is noted of attempts, durably; what it was before. The cursor stays where it is.
