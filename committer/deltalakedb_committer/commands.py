@@ -11,9 +11,11 @@ import typer
 from deltalakedb import process
 from deltalakedb.health import ServiceHealth
 from deltalakedb.settings import load_settings
-from deltalakedb.verbs.options import ListenOption
+from deltalakedb.verbs.options import ListenOption, LogLevel, LogLevelOption
 
-app = typer.Typer(help="The committer: decides what clients publish and writes it to SQL.", no_args_is_help=True)
+app = typer.Typer(
+    help="The committer: decides what clients publish and writes it to SQL.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.callback()
@@ -33,7 +35,7 @@ def run(
         float, typer.Option(help="Seconds that a leader must stand still before this one takes over.", min=0.1)
     ] = 3.0,
     listen: ListenOption = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Run the committer until SIGTERM. Several may run: one leads, the others stand by.
 

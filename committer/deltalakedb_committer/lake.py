@@ -48,7 +48,12 @@ def make_lake(settings: Settings) -> Made:
     existing lake's are gone.
     """
     if settings.directory is not None:
-        settings.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TxnLogConfigError(
+                f"the directory {settings.directory} cannot be made: {error.strerror}. Name one that this user may make"
+            ) from error
     database = open_database(settings.address, create=True)
     try:
         applied = migrate(database)

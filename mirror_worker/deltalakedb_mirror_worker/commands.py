@@ -16,6 +16,8 @@ from deltalakedb.settings import load_settings
 from deltalakedb.verbs.options import (
     ConfigOption,
     ListenOption,
+    LogLevel,
+    LogLevelOption,
     LogOption,
     Output,
     OutputOption,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
     from .adopting import Adopted
 
-app = typer.Typer(help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True)
+app = typer.Typer(
+    help="The mirror: publishes committed versions as `_delta_log`.", no_args_is_help=True, add_completion=False
+)
 
 app.add_typer(target_commands.app, name="target")
 
@@ -56,7 +60,7 @@ def run(
     config: ConfigOption = None,
     target: TargetOption = "in-place",
     listen: ListenOption = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Run the mirror of one target until SIGTERM. A second one does no harm: both publish the same bytes.
 

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from .errors import TxnLogError, TxnLogFencedError, TxnLogHaltedError, TxnLogMissingExtraError, redacted
+from .errors import (
+    TxnLogConfigError,
+    TxnLogError,
+    TxnLogFencedError,
+    TxnLogHaltedError,
+    TxnLogMissingExtraError,
+    redacted,
+)
 from .health import ServiceHealth
 
 logger = logging.getLogger(__name__)
@@ -57,7 +64,8 @@ def run(
         logger.error("fenced: %s", error)
         return EXIT_FENCED
     except TxnLogError as error:
-        logger.error("%s", error, exc_info=error)
+        # Of wrong settings the message says all there is; where the program noticed is nobody's concern.
+        logger.error("%s", error, exc_info=None if isinstance(error, TxnLogConfigError) else error)
         return EXIT_FAILED
     else:
         logger.info("stopped")

@@ -19,14 +19,14 @@ from .ids import is_table_name
 
 ACCEPTED_FORMS = """\
 accepted forms:
-  deltasql://postgres/<db>/<schema>[/<table>]                                  server from libpq's environment
+  deltasql://postgres/<db>/<schema>[/<table>]                               server from libpq's environment
   deltasql://postgres/<user>:<password>@<host>:<port>/<db>/<schema>[/<table>][?sslmode=...]
   postgresql://<user>:<password>@<host>:<port>/<db>?schema=<schema>[&table=<table>]
   deltasql://sqlite//<absolute path>.db[?table=<table>]
   deltasql://sqlite/<relative path>.db[?table=<table>]
   deltasql://duckdb//<absolute path>.duckdb[?table=<table>], deltasql://duckdb/:memory:[?table=<table>]
-  s3://<bucket>/<path>, file:///<path>, a directory with a _delta_log          a Delta table by its path
-  any other directory                                                          an embedded lake
+  s3://<bucket>/<path>, file:///<path>, a directory with a _delta_log       a Delta table by its path
+  any other directory                                                       an embedded lake
 $VAR and ${VAR} stand for environment variables; reserved characters are percent-encoded"""
 
 
@@ -256,9 +256,13 @@ def _directory(text: str, variables: Mapping[str, str]) -> LakeDirectory | Delta
     if "://" in text or ("@" in text and ":" in text):
         raise _wrong("the scheme is missing or damaged")
     path = Path(_expanded(text, variables)).expanduser().absolute()
-    if path.is_file():
+    try:
+        is_file, is_table = path.is_file(), (path / "_delta_log").is_dir()
+    except OSError as error:
+        raise _wrong(f"{str(path)!r} cannot be looked at: {error.strerror}") from error
+    if is_file:
         raise _wrong(f"{str(path)!r} is a file: a SQLite store is written deltasql://sqlite/{path}")
-    if (path / "_delta_log").is_dir():
+    if is_table:
         return DeltaTableUri(path.as_uri())
     return LakeDirectory(Path(os.path.normpath(path)))
 

@@ -133,10 +133,12 @@ def test_a_changed_migration_halts(address: StoreAddress) -> None:
 
 
 def test_an_empty_store_is_too_old(address: StoreAddress) -> None:
-    """The message names the command that helps."""
+    """The message names the command that helps, and what else may be wrong: that nothing is there is more than too old."""
     with (
         closing(open_database(address, create=True)) as database,
-        pytest.raises(TxnLogHaltedError, match="deltalakedb migrate") as halted,
+        pytest.raises(
+            TxnLogHaltedError, match=r"no lake in this store.*correct its URI.*deltalakedb migrate"
+        ) as halted,
     ):
         verify_schema(database)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
@@ -66,6 +67,8 @@ def test_every_verb_has_an_output_option(runner: CliRunner, verb: str) -> None:
         ["demo", "--log", "kafka://localhost:9092/prefix"],
         ["demo", "--namespace", "a.b"],
         ["demo", "--scale", "0"],
+        ["committer", "run", "--log-level", "LOUD"],
+        ["mirror", "run", "--log-level", "LOUD"],
     ],
     ids=" ".join,
 )
@@ -91,6 +94,39 @@ def test_an_error_is_a_block_and_exit_code_1(runner: CliRunner) -> None:
         "next",
     ]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["tables"], "make a lake there: `deltalakedb migrate`"),
+        (["tables", "--store", "x" * 300], "File name too long"),
+        (["migrate", "--store", "file/lake"], "Not a directory"),
+        (["info", "--store", "deltasql://sqlite/empty.db"], "make a lake there with `deltalakedb migrate`"),
+    ],
+    ids=["none yet", "no name of a file", "below a file", "another database"],
+)
+def test_a_place_without_a_lake(runner: CliRunner, arguments: list[str], part: str) -> None:
+    """Where there is no lake, or can be none, it is said why and how one is made."""
+    Path("file").touch()
+    sqlite3.connect("empty.db").close()
+    result = runner.invoke(app, arguments)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: TxnLog")
+    assert part in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("service", ["committer", "mirror"])
+def test_a_service_with_wrong_settings_says_so_in_one_line(tmp_path: Path, service: str) -> None:
+    """What is wrong with them is a line of its log without a traceback, and its exit code is 1."""
+    command = [sys.executable, "-m", "deltalakedb", service, "run", "--store", str(tmp_path / "lake")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    (line,) = ended.stderr.splitlines()
+
+    assert ended.returncode == 1
+    assert "deltalakedb migrate" in json.loads(line)["event"]
+    assert "exception" not in json.loads(line)
 
 
 def test_debug_shows_the_traceback(capfd: pytest.CaptureFixture[str], runner: CliRunner) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import deltalakedb_migrations
-from deltalakedb.errors import TxnLogConfigError, TxnLogHaltedError
+from deltalakedb.errors import TxnLogConfigError, TxnLogDatabaseError, TxnLogHaltedError
 from deltalakedb_migrations import MigrationError
 
 from .port import Database
@@ -31,6 +31,12 @@ def pending(database: Database) -> list[str]:
 def verify_schema(database: Database) -> None:
     """Raise `TxnLogHaltedError` unless the store has exactly the schema of this release."""
     missing = pending(database)
+    if len(missing) == len(deltalakedb_migrations.migrations(database.dialect)):
+        raise TxnLogHaltedError(
+            "SCHEMA_TOO_OLD",
+            "there is no lake in this store, nor anything that is older: correct its URI (the database, the schema), or "
+            "make a lake there with `deltalakedb migrate`",
+        )
     if missing:
         raise TxnLogHaltedError(
             "SCHEMA_TOO_OLD",
@@ -47,6 +53,11 @@ def grant(database: Database, role: str, to: str) -> None:
         deltalakedb_migrations.grant(database, role, to)
     except ValueError as error:
         raise TxnLogConfigError(str(error)) from error
+    except TxnLogDatabaseError as error:
+        raise TxnLogDatabaseError(
+            f"giving {to!r} the rights of a {role} failed: {error.__cause__ or error}. Roles are made before (CREATE ROLE)",
+            transient=error.transient,
+        ) from error
 
 
 @contextmanager

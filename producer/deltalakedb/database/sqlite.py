@@ -48,7 +48,9 @@ class SqliteDatabase:
         self._in_block = False
         self._failed = False
         if not create and not Path(path).is_file():
-            raise TxnLogConfigError(f"there is no store at {path}: correct the path, or make a lake there first")
+            raise TxnLogConfigError(
+                f"there is no store at {path}: correct the path, or make a lake there: `deltalakedb migrate`"
+            )
         mode = "rwc" if create else "rw"
         with self._errors(f"cannot open {path}"):
             self._connection = sqlite3.connect(

@@ -23,6 +23,15 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class LogLevel(StrEnum):
+    """From which level on a service logs."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 StoreOption = Annotated[str | None, typer.Option("--store", help="URI of the store, or directory of an embedded lake.")]
 LogOption = Annotated[
     str | None, typer.Option("--log", help="Event log: kafka://host:9092/prefix; the store knows it.")
@@ -36,6 +45,9 @@ ListenOption = Annotated[
         envvar="DELTALAKEDB_LISTEN",
         help="host:port on which health and metrics are told over HTTP; a service that halts then stays to tell it.",
     ),
+]
+LogLevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", case_sensitive=False, help="What is logged: this and what is graver.")
 ]
 TableArgument = Annotated[
     str, typer.Argument(metavar="TABLE-URI", help="URI of a table of the lake, or its name in the lake of --store.")
