@@ -174,8 +174,10 @@ class Lake:
     def outcome(self, txn_id: str) -> Outcome | None:
         """The decision about a transaction, from any process, however long ago; None while there is none.
 
-        None may also mean that it never reached the log: `cancel` settles it.
+        None may also mean that it never reached the log: `cancel` settles it. Raises `TxnLogValidationError` for what is
+        no transaction's id.
         """
+        _check_id(txn_id)
         session = self._open_session()
         session.catch_up()
         with session.catalog() as catalog:
@@ -186,8 +188,7 @@ class Lake:
 
         Raises `TxnLogOutcomeUnknownError` if no answer came in time: ask again.
         """
-        if not is_txn_id(txn_id):
-            raise TxnLogValidationError(f"{txn_id!r} is not a transaction id: a UUID in lower case")
+        _check_id(txn_id)
         return controls.cancel(self._open_session(), txn_id, self._settings.timeout if timeout is None else timeout)
 
     def undo(
@@ -343,6 +344,11 @@ def _apps(given: App | Iterable[App] | None) -> list[AppTransaction]:
             raise TxnLogValidationError(f"app= is (application id, number) or a list of such pairs, not {app!r}")
         found.append(AppTransaction(*app))
     return found
+
+
+def _check_id(txn_id: str) -> None:
+    if not is_txn_id(txn_id):
+        raise TxnLogValidationError(f"{txn_id!r} is not a transaction id: a UUID in lower case")
 
 
 def _milliseconds(moment: datetime | None) -> int | None:

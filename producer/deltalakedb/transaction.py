@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Wait = Literal["committed", "mirrored"]
+_WAITS: Final = ("committed", "mirrored")
 _FEW: Final = 8
 """In flight, of which none waits for the files of another that may come."""
 _LEVELS: Final = ("Serializable", "WriteSerializable", "SnapshotIsolation")
@@ -81,6 +82,7 @@ class Transaction:
     ) -> None:
         if isolation is not None and isolation not in _LEVELS:
             raise TxnLogValidationError(f"isolation {isolation!r} is none of {', '.join(_LEVELS)}")
+        _check_wait(wait)
         self._lake = lake
         self._session = session
         self._apps = tuple(apps)
@@ -212,6 +214,7 @@ class Transaction:
         first): its files stay, for another try, until `rollback()`. Raises `TxnLogOutcomeUnknownError` if no answer
         came within `timeout` seconds: it may be committed, now or later.
         """
+        _check_wait(self._wait if wait is None else wait)
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         try:
             result = self._commit(timeout, urgent=True).result()
@@ -385,6 +388,11 @@ class Transaction:
             self.rollback()
         except TxnLogError:
             logger.warning("transaction %s left files behind", self._txn_id, exc_info=True)
+
+
+def _check_wait(wait: str) -> None:
+    if wait not in _WAITS:
+        raise TxnLogValidationError(f"wait {wait!r} is none of {', '.join(_WAITS)}")
 
 
 def _done(durable: Future[None], error: Exception | None) -> None:

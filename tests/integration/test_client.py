@@ -173,6 +173,21 @@ def test_ctrl_c_rolls_back(lake: Lake, name: str) -> None:
     assert data_files(lake, name) == []
 
 
+def test_a_misspelled_wish_is_refused_before_anything_is_sent(lake: Lake, name: str) -> None:
+    """What to wait for, and whose outcome is asked for: nothing else is done instead, and the transaction goes on."""
+    misspelled: Any = "mirorred"
+    with pytest.raises(deltalakedb.TxnLogValidationError, match="'mirorred' is none of committed, mirrored"):
+        lake.begin(wait=misspelled)
+    with lake.begin() as tx:
+        tx.stage_table(name, ROWS)
+        with pytest.raises(deltalakedb.TxnLogValidationError, match="'mirorred' is none of committed, mirrored"):
+            tx.commit(wait=misspelled)
+        assert tx.state is State.ACTIVE
+    assert tx.result.versions == {name: 0}
+    with pytest.raises(deltalakedb.TxnLogValidationError, match="not a transaction id"):
+        lake.outcome(tx.txn_id.upper())
+
+
 def test_rollback_that_fails_does_not_hide_the_exception(
     lake: Lake, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
