@@ -266,10 +266,16 @@ def test_refused_credentials(kafka_bootstrap: str, prefix: str) -> None:
     ids=["no broker", "another way that is none", "wrong protocol"],
 )
 def test_brokers_that_cannot_be_reached(
-    monkeypatch: pytest.MonkeyPatch, kafka_bootstrap: str, listening: bool, options: dict[str, str], why: str
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kafka_bootstrap: str,
+    listening: bool,
+    options: dict[str, str],
+    why: str,
 ) -> None:
     """A question that nobody answers ends with an error that says where it was asked, for how long, what came of the
-    last attempt to connect, and what to do; without an object of the client's."""
+    last attempt to connect, and what to do; without an object of the client's, which is in no line of the log either."""
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(adapter, "_ASK_SECONDS", 0.5)
     servers = kafka_bootstrap if listening else "127.0.0.1:9"
     deadline = time.monotonic() + SECONDS
@@ -287,6 +293,8 @@ def test_brokers_that_cannot_be_reached(
 
     assert f"no broker answers at {options.get('bootstrap.servers', servers)}: " in message
     assert "DELTALAKEDB_LOG_OPTIONS" in message
+    assert "no broker answers" in caplog.text
+    assert "KafkaError" not in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

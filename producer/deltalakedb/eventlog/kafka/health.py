@@ -49,7 +49,7 @@ class Health:
             self._last = error
         elif not self._down:
             self._down = True
-            logger.warning("%s: no broker answers at %s: %s", self._what, self._servers, self._last or error)
+            logger.warning("%s: no broker answers at %s: %s", self._what, self._servers, (self._last or error).str())
 
     def answered(self) -> None:
         """A broker did what it was asked to."""
