@@ -35,6 +35,7 @@ from deltalakedb.ids import is_txn_id
 
 from .advance import advance
 from .answers import Asker, accepted, answer, asked_by, commit, is_client_id, rejection
+from .appends import plain_append
 from .assembly import assemble, assembled
 from .big import checked_so_far, decides, files_of
 from .chunks import StagedChunk, StagedChunks
@@ -60,7 +61,7 @@ from .refusal import Refused, shown
 from .rules import rules
 from .staged_files import StagedWork, stage
 from .state import State
-from .transactions import change_tables
+from .transactions import Changed, change_tables
 
 __all__ = ["Undecodable", "advance", "decide", "isolated"]
 
@@ -162,6 +163,9 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
             return Nothing(position)
         if isinstance(whole, StagedChunk):
             return _staged(state, event, whole, position, time_ms)
+        plain = plain_append(whole, time_ms, state)
+        if plain is not None:
+            return _committed(state, whole, plain, envelope.digest, asker, chunked=chunked)
         files = [GivenFiles(work) for work in whole.tables]
         return _decide_content(state, whole, files, envelope.digest, asker, chunked=chunked)
     except Refused as refused:
@@ -218,10 +222,17 @@ def _decide_content(
     if again is not None:
         committed = msgspec.structs.replace(again, already_committed=True)
         return accepted(asker, committed, digest, chunked=chunked)
-    time_ms, changes = change_tables(content, files, asker.txn_id, asker.time_ms, state)
-    if not changes:
+    changed = change_tables(content, files, asker.txn_id, asker.time_ms, state)
+    if not changed.changes:
         newest = Committed(commit_seq=state.commit_seq, time_ms=state.time_ms, tables=())
         return accepted(asker, newest, digest, chunked=chunked, apps=content.apps)
+    return _committed(state, content, changed, digest, asker, chunked=chunked)
+
+
+def _committed(
+    state: State, content: Content, changed: Changed, digest: bytes, asker: Asker, *, chunked: bool
+) -> Commit:
+    time_ms, changes = changed
     versions = [
         TableVersion(name=change.table.name, table_id=change.table.table_id, version=change.version)
         for change in changes

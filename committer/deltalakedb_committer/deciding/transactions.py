@@ -23,7 +23,8 @@ from .staged_files import Checked
 from .state import State, TableState
 from .validate import check_change_data
 
-_MAX_BYTES = 2**63 - 1
+MAX_BYTES = 2**63 - 1
+"""Of a table's live files."""
 
 
 class Draft:
@@ -301,9 +302,9 @@ def _change(draft: Draft, apps: Sequence[AppTransaction], level: Level, at: int)
     version = table.version + 1
     effect = draft.files.effect(facts, table, version, at)
     live_bytes = table.live_bytes + effect.added_bytes - effect.ended_bytes
-    if live_bytes > _MAX_BYTES:
+    if live_bytes > MAX_BYTES:
         raise Refused(
-            Reason.LIMIT_EXCEEDED, f"the table's files would have more than {_MAX_BYTES} bytes", table=table.name
+            Reason.LIMIT_EXCEEDED, f"the table's files would have more than {MAX_BYTES} bytes", table=table.name
         )
     domains = [] if others is None else others.domains
     if effect.mark is not None:
