@@ -502,24 +502,27 @@ def test_other_processes(database: Database, address: StoreAddress) -> None:
 def test_another_thread_may_end_a_statement(database: Database) -> None:
     """It fails, its transaction is rolled back, and the connection goes on; with nothing to end nothing happens."""
     database.cancel()
-    failed = threading.Event()
+    began, failed = threading.Event(), threading.Event()
 
     def run() -> None:
-        try:
-            with database.transaction():
-                database.insert("things", COLUMNS, rows(1))
+        with suppress(TxnLogDatabaseError), database.transaction():
+            database.insert("things", COLUMNS, rows(1))
+            began.set()
+            try:
                 database.query(
                     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
                     "SELECT count(*) FROM n"
                 )
-        except TxnLogDatabaseError:
-            failed.set()
+            except TxnLogDatabaseError:
+                failed.set()
+                raise
 
     thread = threading.Thread(target=run)
     thread.start()
-    while thread.is_alive():
+    began.wait()
+    while thread.is_alive() and not failed.wait(0.02):
         database.cancel()
-        thread.join(0.02)
+    thread.join()
 
     assert failed.is_set()
     assert count(database) == 0

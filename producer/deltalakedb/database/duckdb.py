@@ -297,12 +297,16 @@ class DuckdbDatabase:
     def _roll_back(self) -> None:
         """End the transaction; an error in that never hides the one that is under way."""
         began, self._in_block, self._failed, self._stream = self._in_block, False, False, None
-        try:
-            if self.alive and began:
+        while self.alive and began:
+            try:
                 self._connection.execute("ROLLBACK")
-        except duckdb.Error:
-            logger.warning("a ROLLBACK failed; the connection is closed instead", exc_info=True)
-            self.close()
+                began = False
+            except (duckdb.InterruptException, duckdb.TransactionException) as error:
+                # Interrupted, which was meant for the statement before; it may have ended the transaction all the same.
+                began = "no transaction is active" not in str(error)
+            except duckdb.Error:
+                logger.warning("a ROLLBACK failed; the connection is closed instead", exc_info=True)
+                self.close()
 
     def _streamed(self, batches: Iterator[_T]) -> Iterator[_T]:
         """Batches of the statement under way, until the next one takes the connection from it."""

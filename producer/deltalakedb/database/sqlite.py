@@ -273,12 +273,14 @@ class SqliteDatabase:
     def _roll_back(self) -> None:
         """End the transaction; an error in that never hides the one that is under way."""
         self._failed = self._in_block = False
-        try:
-            if self.alive and self._connection.in_transaction:
+        while self.alive and self._connection.in_transaction:
+            try:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            logger.warning("a ROLLBACK failed; the connection is closed instead", exc_info=True)
-            self.close()
+            except sqlite3.Error as error:
+                # Interrupted: that was meant for the statement before.
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    logger.warning("a ROLLBACK failed; the connection is closed instead", exc_info=True)
+                    self.close()
 
     def _check_usable(self) -> None:
         if not self.alive:
