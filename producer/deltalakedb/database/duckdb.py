@@ -100,7 +100,9 @@ class DuckdbDatabase:
         self._stream: _Stream | None = None
         self._schemas: dict[tuple[str, tuple[str, ...]], pa.Schema] = {}
         if not create and not Path(self._path).is_file():
-            raise TxnLogConfigError(f"there is no store at {path}: correct the path, or make a lake there first")
+            raise TxnLogConfigError(
+                f"there is no store at {path}: correct the path, or make a lake there: `deltalakedb migrate`"
+            )
         if self._path in _inherited:
             raise _in_use(self._path, "the process that this one was forked from (start processes by spawn instead)")
         self._instance = _instances.setdefault(self._path, _Instance())
