@@ -108,7 +108,7 @@ class Kafka(Server):
         return [
             _java(),
             "-Xms128m",
-            "-Xmx128m",
+            "-Xmx192m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             *self._java_options,
