@@ -47,9 +47,6 @@ def reached(served: ServedLake, place: str, act: str, passes: int) -> int:
     """A committer that has something to decide, once it has reached that step; its process id."""
     pid = served.start(place, act=act, passes=0 if place in ONCE else passes)
 
-    if place == "committer.read-on":
-        served.fold()
-
     def there() -> bool:
         if act == "error":
             return f"failed at {place}" in served.output.read_text()
@@ -65,6 +62,8 @@ def reached(served: ServedLake, place: str, act: str, passes: int) -> int:
             served.until(lambda: served.is_decided() or there(), f"the step {place}")
     if place == "committer.given-up":
         served.until(lambda: conflicting(served) or there(), f"the step {place}")
+    if place == "committer.read-on":
+        served.until(lambda: folding(served) or there(), f"the step {place}")
     if place == "committer.released":
         os.kill(pid, signal.SIGTERM)
     served.until(there, f"the step {place}")
@@ -76,6 +75,14 @@ def conflicting(served: ServedLake) -> bool:
     served.publish_big()
     for _ in range(20):
         served.publish_pairs(1)
+    return False
+
+
+def folding(served: ServedLake) -> bool:
+    """Appends that share a commit come, also once this committer is done with what has to be decided one by one because
+    those before it died there."""
+    served.fold()
+    served.publish_pairs(2)
     return False
 
 
