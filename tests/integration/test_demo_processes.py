@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -33,11 +34,19 @@ def job(tmp_path: Path) -> Job:
     return Job(client=0, folder=str(tmp_path / "batches"), tables={"t": "t"}, steps=list(steps))
 
 
-def children() -> list[psutil.Process]:
+@pytest.fixture
+def others() -> list[psutil.Process]:
+    """Processes that are no demo's: other tests of this run may have left theirs for the tests after them."""
     return psutil.Process().children()
 
 
-def test_clients_tell_every_step(environment: dict[str, str], job: Job, tmp_path: Path) -> None:
+def children(others: Sequence[psutil.Process]) -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child not in others]
+
+
+def test_clients_tell_every_step(
+    environment: dict[str, str], job: Job, tmp_path: Path, others: list[psutil.Process]
+) -> None:
     """Each step is told once with its commit, and afterwards no process is left."""
     with Clients(environment, 1) as clients:
         done = [told for told in clients.do([job], 0.1) if told is not None]
@@ -45,40 +54,44 @@ def test_clients_tell_every_step(environment: dict[str, str], job: Job, tmp_path
     assert [(step.batch, step.status, step.commit_seq) for step in done] == [
         (n, "committed", n + 1) for n in range(BATCHES)
     ]
-    assert children() == []
+    assert children(others) == []
     with deltalakedb.connect(tmp_path / "lake") as lake:
         assert set(lake.table("t").to_arrow()["n"].to_pylist()) == set(range(BATCHES))
 
 
-def test_a_client_that_cannot_go_on_fails_the_demo(environment: dict[str, str], job: Job, tmp_path: Path) -> None:
+def test_a_client_that_cannot_go_on_fails_the_demo(
+    environment: dict[str, str], job: Job, tmp_path: Path, others: list[psutil.Process]
+) -> None:
     """What a client says before it gives up is what the demo says."""
     (tmp_path / "lake").write_text("a file where a lake should be")
 
     with Clients(environment, 1) as clients, pytest.raises(TxnLogError, match="is a file"):
         list(clients.do([job], 0.1))
 
-    assert children() == []
+    assert children(others) == []
 
 
-def test_a_client_that_dies_fails_the_demo(environment: dict[str, str], job: Job) -> None:
+def test_a_client_that_dies_fails_the_demo(environment: dict[str, str], job: Job, others: list[psutil.Process]) -> None:
     """A client that is killed is missed, though it said nothing."""
     with Clients(environment, 1) as clients:
-        (process,) = children()
+        (process,) = children(others)
         process.kill()
         with pytest.raises(TxnLogError, match="client 0"):
             list(clients.do([job], 0.1))
 
-    assert children() == []
+    assert children(others) == []
 
 
-def test_a_service_that_ends_fails_the_demo(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_service_that_ends_fails_the_demo(
+    environment: dict[str, str], tmp_path: Path, others: list[psutil.Process]
+) -> None:
     """A committer without a lake ends by itself; the error has its exit code and the end of its log."""
     with Services(environment, tmp_path) as services:
-        committer = next(child for child in children() if "committer" in child.cmdline())
+        committer = next(child for child in children(others) if "committer" in child.cmdline())
         psutil.wait_procs([committer], timeout=30)
         with pytest.raises(TxnLogError) as caught:
             services.check()
 
     assert "ended with exit code" in str(caught.value)
     assert "its log ends with" in str(caught.value)
-    assert children() == []
+    assert children(others) == []
