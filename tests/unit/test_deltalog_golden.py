@@ -151,7 +151,7 @@ def test_a_damaged_log_is_read_or_refused_by_name(tmp_path: Path, seed: int) -> 
 
 def live_files(log: DeltaLog, version: int, base: Checkpoint | None) -> dict[Any, Any]:
     """Live files at a version, told from `base`: what a checkpoint must keep of them."""
-    with LogState(log, version, None if base is None else log.open(base)) as state:
+    with LogState(log.store, log.listing, log.root, version, None if base is None else log.open(base)) as state:
         found = {}
         for action in state.files():
             if action.kind == "add":

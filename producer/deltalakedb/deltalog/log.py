@@ -48,7 +48,7 @@ class DeltaLog:
         for base in self.listing.bases(version):
             checkpoint = None if base is None else self.open(base)
             try:
-                return LogState(self, version, checkpoint)
+                return LogState(self.store, self.listing, self.root, version, checkpoint)
             except BaseException as error:
                 if checkpoint is not None:
                     checkpoint.close()

@@ -20,8 +20,11 @@ from .commits import HELD_BYTES, corrupt
 from .read_ahead import ReadAhead
 
 if TYPE_CHECKING:
+    from deltalakedb.objectstore import ObjectStore
+
     from .checkpoints import CheckpointReader
-    from .log import DeltaLog
+    from .listing import LogListing
+    from .logical_files import TableRoot
 
 _HELD_TEXT: Final = 64 << 20
 """Files that commits brought are held up to this many characters of JSON; beyond, commits are read once more."""
@@ -46,13 +49,23 @@ class _Domain(msgspec.Struct):
 class LogState:
     """A table at one version. Every action is as it was written, or as a checkpoint has it."""
 
-    def __init__(self, log: DeltaLog, version: int, checkpoint: CheckpointReader | None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        listing: LogListing,
+        root: TableRoot,
+        version: int,
+        checkpoint: CheckpointReader | None,
+    ) -> None:
+        """`root` is the table's folder; the `checkpoint`, if any, of this `version` or an earlier one is closed with it."""
         self.version = version
         self.txns: dict[str, ImportedAction] = {}
         """By application id."""
         self.domains: dict[str, ImportedAction] = {}
         """By name, without those that were removed."""
-        self._log = log
+        self._store = store
+        self._listing = listing
+        self._root = root
         self._checkpoint = checkpoint
         self._later = range(version, -1 if checkpoint is None else checkpoint.version, -1)
         """Versions that the checkpoint does not cover, the newest first."""
@@ -115,7 +128,7 @@ class LogState:
                         self._held = None
                     if self._held is not None:
                         self._held.append(action)
-                self._settle(heading, version, self._log.listing.commits[version].path)
+                self._settle(heading, version, self._listing.commits[version].path)
         if self._checkpoint is not None:
             self._settle(self._checkpoint.heading(), self._checkpoint.version, self._checkpoint.path)
         self.domains = {
@@ -124,7 +137,7 @@ class LogState:
         self._verify()
 
     def _reading(self) -> ReadAhead:
-        return ReadAhead(self._log.store, self._log.listing, self._later)
+        return ReadAhead(self._store, self._listing, self._later)
 
     def _winners(
         self, commits: ReadAhead, version: int, seen: set[bytes], heading: list[ImportedAction] | None = None
@@ -133,7 +146,7 @@ class LogState:
 
         A large commit is read twice instead of being held.
         """
-        file = self._log.listing.commits[version]
+        file = self._listing.commits[version]
         held = list(commits.commit(version)) if file.size <= HELD_BYTES else None
 
         def actions() -> Iterable[ImportedAction]:
@@ -155,7 +168,7 @@ class LogState:
 
     def _key(self, action: ImportedAction, version: int, path: str) -> bytes:
         try:
-            return self._log.root.key(action.json)
+            return self._root.key(action.json)
         except msgspec.MsgspecError as error:
             raise corrupt(path, version, f"its action {action.json[:200]} is no {action.kind} ({error})") from error
 
@@ -178,7 +191,7 @@ class LogState:
                 raise corrupt(path, version, f"its action {action.json[:200]} is no {action.kind} ({error})") from error
 
     def _verify(self) -> None:
-        place, version = self._log.listing.place, self.version
+        place, version = self._listing.place, self.version
         if self._protocol is None:
             raise TxnLogDeltaLogError(
                 LogProblem.NO_PROTOCOL, f"{place} has no protocol up to version {version}", version=version, path=place
