@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .codec import HEADER_CHUNK, HEADER_OUTCOME, HEADER_TXN, encode
+from .errors import Reason
 from .eventlog import Message
 from .events import Cancel, Command, Control, LakeAction, Outcome, SetRules
 from .ids import new_txn_id
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 def act(session: Session, action: LakeAction, timeout: float) -> Result:
     """Have an action of the lake decided: what it did, at once if it was so already.
 
-    Raises `TxnLogRejectedError` if it cannot be done, `TxnLogOutcomeUnknownError` if no answer came in `timeout`
-    seconds: every action may be asked for again.
+    Raises `TxnLogTableNotFoundError` if there is no such table, `TxnLogRejectedError` if it cannot be done otherwise,
+    `TxnLogOutcomeUnknownError` if no answer came in `timeout` seconds: every action may be asked for again.
     """
     control_id = new_txn_id()
     outcome = _decided(session, control_id, action, control_id, timeout)
     if outcome.committed is None:
-        raise rejection_of(control_id, outcome)
+        rejection = rejection_of(control_id, outcome)
+        if action.table is not None and rejection.reason is Reason.UNKNOWN_TABLE:
+            with session.catalog() as catalog:
+                raise catalog.no_table(action.table)
+        raise rejection
     if action.table is not None:
         session.forget(action.table)
     return result_of(control_id, outcome.committed)

@@ -212,8 +212,9 @@ class Lake:
     def release(self, table: str, *, timeout: float | None = None) -> Result:
         """Give a table back: a last version lets other writers in again, and from then on it is only read here.
 
-        Nothing happens if it is released already. Raises `TxnLogRejectedError` if there is no such table, or it is still
-        being imported, `TxnLogOutcomeUnknownError` if no answer came in time: ask again.
+        Nothing happens if it is released already. Raises `TxnLogTableNotFoundError` if there is no such table,
+        `TxnLogRejectedError` if it is still being imported, `TxnLogOutcomeUnknownError` if no answer came in time: ask
+        again.
         """
         return self.act("release", table=table, timeout=timeout)
 

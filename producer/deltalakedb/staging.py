@@ -122,7 +122,7 @@ class StagedTable:
             with self._session.catalog() as catalog:
                 missing = catalog.no_table(self.name)
             raise TxnLogTableNotFoundError(
-                f"{missing}. Actions need a table: create it first, in this transaction or before"
+                f"actions need a table that was created before, in this transaction or another: {missing}"
             )
         self._check_count(len(actions))
         if read_version is not None:

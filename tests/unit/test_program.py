@@ -244,3 +244,23 @@ def test_text_output(runner: CliRunner, tmp_path: Path) -> None:
     assert told == "committed as commit 1: orders version 0\n"
     assert missing.exit_code == 1
     assert missing.stderr.startswith("error: TxnLogTableNotFoundError")
+
+
+def test_a_name_that_no_table_has(runner: CliRunner, tmp_path: Path) -> None:
+    """Every verb that takes the name of a table says which one may have been meant."""
+    with deltalakedb.connect(tmp_path / "lake") as lake, lake.begin() as tx:
+        tx.create_table("orders", pa.schema({"id": pa.int64()}))
+
+    verbs = [
+        ["info"],
+        ["release"],
+        ["diff"],
+        ["mirror", "write", "--to", "out"],
+        ["mirror", "repair"],
+        ["mirror", "adopt"],
+    ]
+    said = {" ".join(verb): runner.invoke(app, [*verb, "order", "--store", "lake"]) for verb in verbs}
+
+    for verb, result in said.items():
+        assert result.exit_code == 1, verb
+        assert "the lake has no table 'order': did you mean 'orders'?" in result.stderr, verb
