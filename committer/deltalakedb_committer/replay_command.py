@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deltalakedb.database import Database, open_database
 from deltalakedb.errors import TxnLogConfigError
+from deltalakedb.scratch import scratch_folder
 from deltalakedb.settings import Settings, load_settings
 from deltalakedb.verbs.options import (
     ConfigOption,
@@ -89,7 +88,7 @@ def _opened(into: str | None, settings: Settings) -> Iterator[Database]:
         with closing(open_database(address, create=True)) as database:
             yield database
         return
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-replay-") as folder:
-        address = load_settings(store=f"deltasql://sqlite/{Path(folder) / 'replay.db'}").address
+    with scratch_folder("replay") as folder:
+        address = load_settings(store=f"deltasql://sqlite/{folder / 'replay.db'}").address
         with closing(open_database(address, create=True)) as database:
             yield database

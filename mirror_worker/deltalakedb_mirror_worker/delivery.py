@@ -6,12 +6,10 @@ takes them away, and nobody could ever bring them again.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -24,6 +22,7 @@ from deltalakedb.objectstore import Put
 from . import properties
 from .data_files import DataFile
 from .places import Place, Places
+from .scratch import scratch
 
 _THREADS = 16
 _AT_ONCE = 1_000
@@ -110,8 +109,8 @@ def _copied(source: Place, target: Place, file: DataFile) -> bool:
     path = _object(source, file)
     if source.store.info(path) is None:
         return False
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-copy-") as folder:
-        local = Path(folder) / "file"
+    with scratch("copy") as folder:
+        local = folder / "file"
         source.store.download(path, local)
         size = local.stat().st_size
         if size != file.size if file.whole else size < file.size:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.scratch import scratch_folder
 
 
 @contextmanager
@@ -17,8 +18,8 @@ def scratch(purpose: str) -> Iterator[Path]:
     Raises `TxnLogMirrorError` where the system refuses, in the block too: a full disk passes, and others go on meanwhile.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f"deltalakedb-{purpose}-") as folder:
-            yield Path(folder)
+        with scratch_folder(purpose) as folder:
+            yield folder
     except OSError as error:
         raise TxnLogMirrorError(
             f"no local files for a {purpose} in {tempfile.gettempdir()} (TMPDIR names another place): {error}"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from deltalakedb.catalog import MirrorProgress
@@ -24,6 +22,7 @@ from .foreign import ForeignCommits
 from .inspection import named_checkpoint
 from .places import Place
 from .portions import publish_versions
+from .scratch import scratch
 from .wide import same_bytes
 
 logger = logging.getLogger(__name__)
@@ -100,8 +99,8 @@ def _told_by_others(place: Place, foreign: ForeignCommits) -> list[str]:
 
 def _keep(source: ObjectStore, path: str, root: ObjectStore, kept: str) -> None:
     """Copy a file; one that is there already must be the same."""
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-conflict-") as folder:
-        theirs, there = Path(folder) / "theirs", Path(folder) / "there"
+    with scratch("conflict") as folder:
+        theirs, there = folder / "theirs", folder / "there"
         source.download(path, theirs)
         if root.put_file_if_absent(kept, theirs) is not Put.CREATED:
             root.download(kept, there)

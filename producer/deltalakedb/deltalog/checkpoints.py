@@ -6,10 +6,9 @@ What there are few of (protocol, metadata, transactions, domains) comes first, t
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from deltalakedb.events import ImportedAction
 from deltalakedb.log_names import SIDECARS, log_folder
 from deltalakedb.objectstore import ObjectStore
+from deltalakedb.scratch import scratch_folder
 
 from . import arrow_values
 from .checkpoint_rows import FILES, NOT_STATE, PARTITION_VALUES_PARSED, STATS_PARSED, actions, local_timestamps
@@ -112,8 +112,9 @@ class CheckpointReader:
                 raise vanished(self._store, path, self.version)
             return found.data
         if self._copies is None:
-            self._copies = Path(tempfile.mkdtemp(prefix="deltalakedb-checkpoint-"))
-            self._remove = weakref.finalize(self, shutil.rmtree, self._copies, ignore_errors=True)
+            held = ExitStack()
+            self._copies = held.enter_context(scratch_folder("checkpoint"))
+            self._remove = weakref.finalize(self, held.close)
         copy = self._copies / path.rpartition("/")[2]
         if not copy.exists():
             self._store.download(path, copy)

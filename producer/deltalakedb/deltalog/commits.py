@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
@@ -19,6 +17,7 @@ import msgspec
 from deltalakedb.errors import LogProblem, TxnLogDeltaLogError
 from deltalakedb.events import ImportedAction
 from deltalakedb.objectstore import Object, ObjectInfo, ObjectStore
+from deltalakedb.scratch import scratch_folder
 
 KNOWN: Final = frozenset(
     {
@@ -44,8 +43,8 @@ def read_commit(store: ObjectStore, file: ObjectInfo, version: int) -> Iterator[
     if file.size <= HELD_BYTES:
         yield from actions_of(store, store.get(file.path), file, version)
         return
-    with tempfile.TemporaryDirectory(prefix="deltalakedb-log-") as folder:
-        copy = Path(folder) / "commit.json"
+    with scratch_folder("log") as folder:
+        copy = folder / "commit.json"
         store.download(file.path, copy)
         with copy.open("rb") as data:
             yield from parse_actions(data, path=file.path, version=version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from rich.console import Console
 import deltalakedb
 from deltalakedb.errors import TxnLogMirrorError, TxnLogTimeoutError, TxnLogValidationError
 from deltalakedb.objectstore import open_object_store
+from deltalakedb.scratch import scratch_folder
 from deltalakedb.settings import Settings
 from deltalakedb.verbs.migrate import make_lake
 
@@ -59,7 +59,7 @@ def run(options: Options, console: Console) -> Report:
     """
     began = time.monotonic()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deltalakedb-demo-")))
+        folder = stack.enter_context(scratch_folder("demo"))
         if options.services and options.settings.address.path is None:
             make_lake(options.settings)
         lake = stack.enter_context(deltalakedb.connect(settings=options.settings))

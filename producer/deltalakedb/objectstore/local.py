@@ -20,7 +20,6 @@ import os
 import shutil
 import stat
 import threading
-import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import NamedTuple
 
 from deltalakedb.errors import TxnLogObjectStoreError
 from deltalakedb.failpoints import Failpoint
+from deltalakedb.scratch import claim_folder, sweep
 
 from .port import NewObject, Object, ObjectInfo, Put, probe_conditional_puts
 
@@ -299,8 +299,8 @@ class LocalStore:
             if self._temporary is None:
                 base = f"{self._folder}/{TEMPORARY}"
                 self._make_folder(base)
-                _sweep(base)
-                self._temporary, descriptor = _claim_folder(base)
+                sweep(f"{base}/")
+                self._temporary, descriptor = claim_folder(f"{base}/")
                 weakref.finalize(self, _give_up_folder, self._temporary, descriptor, os.getpid())
             return self._temporary
 
@@ -346,42 +346,8 @@ def _discard(staged: Sequence[_Staged]) -> None:
             os.unlink(file.temporary)
 
 
-def _claim_folder(base: str) -> tuple[str, int]:
-    """A new folder under `base`, locked for as long as its descriptor is open here or in a process forked from here."""
-    while True:
-        folder = f"{base}/{uuid.uuid4().hex}"
-        os.mkdir(folder)
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # A sweeper that came between the two calls has removed the folder.
-            if os.stat(folder).st_ino == os.fstat(descriptor).st_ino:
-                return folder, descriptor
-            os.close(descriptor)
-        except FileNotFoundError:
-            continue
-
-
 def _give_up_folder(folder: str, descriptor: int, pid: int) -> None:
     os.close(descriptor)
     if os.getpid() == pid:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
-
-
-def _sweep(base: str) -> None:
-    """Remove the folders whose owners are gone."""
-    with os.scandir(base) as scan:
-        folders = [entry.path for entry in scan if entry.is_dir(follow_symlinks=False)]
-    for folder in folders:
-        try:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(descriptor)
