@@ -48,9 +48,9 @@ def _serve(
 ) -> None:
     seen = health.of(str(lake.address), secrets=lake.secrets)
     log = open_log(lake)
+    watch = LakeWatch(lambda: open_store(lake), log, seen.measurements)
     try:
         log.verify()
-        watch = LakeWatch(lambda: open_store(lake), log, seen.measurements)
         seen.check("store", watch.store)
         seen.check("log", watch.log)
         serve(
@@ -64,6 +64,7 @@ def _serve(
             open_aside=lambda: open_aside(lake),
         )
     finally:
+        watch.close()
         log.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class BatchMeter:
 
 
 class LakeWatch:
-    """Looks where the lake stands, whoever leads. Used by one thread, over connections of its own."""
+    """Looks where the lake stands, whoever leads. Used by one thread, over connections of its own; close it."""
 
     def __init__(
         self,
@@ -100,6 +101,8 @@ class LakeWatch:
         self._measurements = measurements
         self._clock = clock
         self._store: SqlCommitStore | None = None
+        self._looking = threading.Lock()
+        self._closed = False
         self._position = -1
         self._since = clock()
         self._sized: float | None = None
@@ -107,14 +110,29 @@ class LakeWatch:
     def store(self) -> None:
         """Ask SQL for the position. Raises the store's error if it cannot be reached."""
         try:
+            with self._looking:
+                self._look()
+        finally:
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection, or leave that to a look under way, which may hang. For any thread; idempotent."""
+        self._closed = True
+        if self._looking.acquire(blocking=False):
+            try:
+                self._disconnect()
+            finally:
+                self._looking.release()
+
+    def _look(self) -> None:
+        try:
             self._store = self._store or self._open_store()
             seen = self._store.observe()
             if self._sized is None or self._clock() - self._sized >= SIZE_SECONDS:
                 self._measure_size(self._store)
         except TxnLogDatabaseError:
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+            self._disconnect()
             raise
         if seen.position != self._position:
             self._position, self._since = seen.position, self._clock()
@@ -125,6 +143,11 @@ class LakeWatch:
             (BACKLOG, max(0, seen.position - seen.published_position)),
         ):
             self._measurements.set(metric, value)
+
+    def _disconnect(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def _measure_size(self, store: SqlCommitStore) -> None:
         began = self._clock()
