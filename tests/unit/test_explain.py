@@ -35,6 +35,15 @@ def test_the_block() -> None:
     assert lines[-1].startswith("  next   docs/troubleshooting.md, section LOG_TRUNCATED")
 
 
+@pytest.mark.parametrize("words", ["the server has closed the connection", " "])
+def test_a_cause_that_says_no_more_is_left_out(words: str) -> None:
+    """Most messages have the words of a driver's error in them."""
+    error = TxnLogError("a query failed: the server has closed the connection")
+    error.__cause__ = OSError(words)
+
+    assert "  cause" not in explanation(error)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -46,6 +55,6 @@ def test_the_block() -> None:
 def test_no_credentials(text: str) -> None:
     """Passwords are removed from messages and causes, whoever wrote them."""
     error = TxnLogError(text)
-    error.__cause__ = ValueError(text)
+    error.__cause__ = ValueError(f"the driver: {text}")
 
     assert "c4nary" not in explanation(error)

@@ -239,7 +239,7 @@ class S3Store:
             elif status == 501:
                 hint = ": the store does not know conditional puts, which commits rest on; use one that does"
         return TxnLogObjectStoreError(
-            f"cannot {what} {path!r} in {self.root}: {redacted(str(error), self._secrets)}{hint}"
+            f"cannot {what} {path!r} in {self.root}: {redacted(str(error), self._secrets).removesuffix('.')}{hint}"
         )
 
 

@@ -67,13 +67,14 @@ def explanation(error: TxnLogError, *, settings: Settings | None = None) -> str:
     """The block for `error`; `settings` tell where it happened, and what must not be shown."""
     secrets = _secrets(settings)
     lines = [f"error: {type(error).__name__}", ""]
-    lines += _indented(redacted(str(error), secrets))
+    message = redacted(str(error), secrets)
+    lines += _indented(message)
     lines.append("")
     if settings is not None:
         lines += _labelled("where", f"lake {settings.address}")
-    if error.__cause__ is not None:
-        cause = str(error.__cause__).strip() or "no message"
-        lines += _labelled("cause", redacted(f"{type(error.__cause__).__name__}: {cause}", secrets))
+    cause = redacted(str(error.__cause__ or "").strip(), secrets)
+    if cause not in message:
+        lines += _labelled("cause", f"{type(error.__cause__).__name__}: {cause}")
     lines += _labelled("next", _next(error))
     return "\n".join(lines)
 
