@@ -18,7 +18,7 @@ from .locations import split, unescaped
 MAX_PATH_BYTES: Final = 1_024
 
 # What nearly every path looks like: nothing to decode, no scheme, every segment begins with a letter or digit.
-_PLAIN = re.compile(r"(?=.{1,1024}\Z)(?:[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*/)*[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*\Z")
+_PLAIN = re.compile(r"(?=.{1,1024}\Z)[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*+(?:/[A-Za-z0-9][A-Za-z0-9_.=+,@~-]*+)*+\Z")
 is_plain = _PLAIN.match
 """Whether a path is one of the many that need no closer look."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")

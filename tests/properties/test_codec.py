@@ -3,12 +3,14 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltalakedb import codec
 from deltalakedb.codec import decode, decode_content, decode_told, encode, encode_chunk, encode_content, encode_told
 from deltalakedb.errors import TxnLogDecodeError
-from deltalakedb.events import Content, Event, StagedTransaction, Told
+from deltalakedb.events import Content, Envelope, Event, StagedTransaction, Told
 from tests.events import SAMPLES
 from tests.properties.strategies import CONTENTS, EVENTS, TOLD
 
@@ -22,6 +24,16 @@ def _written(event: Event | Told) -> bytes:
     return encode(event)
 
 
+_SHORT = st.text(max_size=15)
+_USUAL = st.builds(
+    Envelope,
+    txn_id=st.uuids().map(str),
+    digest=st.binary(min_size=32, max_size=32),
+    lake_id=_SHORT,
+    root=_SHORT,
+    client_id=_SHORT,
+    outcome_partition=st.integers(-64, 63),
+)
 _WRITTEN = [_written(event) for event in SAMPLES.values()]
 
 
@@ -67,6 +79,30 @@ def test_mutated_events_are_events_or_refused(data: st.DataObject, value: bytes)
             return
 
     _decoded_or_refused(bytes(changed))
+
+
+@given(_USUAL, st.lists(st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=3)), max_size=2))
+@settings(max_examples=500, deadline=None)
+def test_usual_transactions_are_what_avro_says(envelope: Envelope, changes: list[tuple[int, int, bytes]]) -> None:
+    """Those that are read without fastavro, and whatever nearly looks like one: the same event, or the same error."""
+    content = encode_content(Content(tables=()))
+    value = encode_chunk(envelope, content)
+    for at, cut, data in changes:
+        value = value[: 10 + at] + data + value[10 + at + cut :]
+
+    found = _event_or_error(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_usual", lambda _: None)
+        assert found == _event_or_error(value)
+    if not changes:
+        assert codec._usual(value) == (envelope, content)
+
+
+def _event_or_error(value: bytes) -> Event | str:
+    try:
+        return decode(value)
+    except TxnLogDecodeError as error:
+        return str(error)
 
 
 def test_decoding_takes_memory_in_proportion() -> None:
