@@ -250,13 +250,14 @@ class Applier:
             batch.finished_chunks = [txn_id for txn_id in batch.finished_chunks if txn_id not in left]
 
     def _decide_unit(self, unit: Unit) -> list[Decision]:
+        for _, event in unit:
+            _DECIDING.reached(event)
         if len(unit) > 1:
             return decide_fold(self._state, unit, self._decide)
         ((record, event),) = unit
         return [self._decide(self._state, record, event)]
 
     def _decide(self, state: State, record: Record, event: StagedEvent) -> Decision:
-        _DECIDING.reached(event)
         try:
             return decide(state, event, position=record.position, time_ms=record.time_ms)
         except TxnLogHaltedError:

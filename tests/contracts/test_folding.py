@@ -17,12 +17,10 @@ import pytest
 from deltalakedb.database import Database, StoreAddress, open_database
 from deltalakedb.errors import TxnLogFencedError
 from deltalakedb.eventlog import EventLog, LogReader, Message, Record, Stream
-from deltalakedb.events import SetRules, StagedTransaction, Tick
-from deltalakedb_committer import applying
-from deltalakedb_committer.deciding.decide import decide
-from deltalakedb_committer.deciding.decisions import Decision
+from deltalakedb.events import SetRules, Tick
+from deltalakedb.ids import digest
+from deltalakedb_committer.deciding import assembly
 from deltalakedb_committer.deciding.needs import StagedEvent
-from deltalakedb_committer.deciding.state import State
 from deltalakedb_committer.replay import replay
 from deltalakedb_committer.step import Committer
 from tests.history import Historian
@@ -170,12 +168,12 @@ def test_a_record_that_cannot_be_decided_is_set_aside_alone(
     """The others of its fold share their commit as if it had been rejected."""
     poison = staged(append("b"))
 
-    def failing(state: State, event: StagedEvent, *, position: int, time_ms: int) -> Decision:
-        if isinstance(event, StagedTransaction) and event.envelope.txn_id == poison.envelope.txn_id:
+    def failing(chunks: list[bytes]) -> bytes:
+        if chunks == [poison.content_bytes]:
             raise ValueError("nobody thought of this")
-        return decide(state, event, position=position, time_ms=time_ms)
+        return digest(chunks)
 
-    monkeypatch.setattr(applying, "decide", failing)
+    monkeypatch.setattr(assembly, "digest", failing)
     good = [staged(append(path)) for path in ("a", "c")]
     publish(log, control(SetRules(rule_set=WIDE)), staged(relaxed()), good[0], poison, good[1])
 

@@ -1,4 +1,4 @@
-"""Appends that are decided in one go: just so would they be decided by those who look closely."""
+"""Appends that are decided in one go, alone or as a fold: just so would they be decided by those who look closely."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from deltalakedb.events import (
     TableWork,
     WrittenAgainst,
 )
+from deltalakedb_committer.batching import Batching
 from deltalakedb_committer.deciding.appends import plain_append
+from deltalakedb_committer.deciding.decisions import Commit
 from deltalakedb_committer.deciding.files import GivenFiles
-from deltalakedb_committer.deciding.needs import Needs, add_needs
+from deltalakedb_committer.deciding.folded import decide_each
+from deltalakedb_committer.deciding.folded_appends import plain_fold
+from deltalakedb_committer.deciding.needs import Needs, StagedEvent, add_needs
+from deltalakedb_committer.deciding.rules import Rules
 from deltalakedb_committer.deciding.transactions import Changed, change_tables
 from tests.history import Historian
-from tests.model_lake import START_MS, ModelLake, chunked, control, txn
+from tests.model_lake import START_MS, ModelLake, chunked, control, decide_one, txn
 from tests.works import ID, ID_DAY, add, create, other, remove, vector
 
 
@@ -42,6 +47,18 @@ def test_in_any_history(seed: int, folds: bool) -> None:
             if isinstance(event, StagedTransaction):
                 _compared(lake, event)
             lake.decide(event)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_folds_in_any_history(seed: int) -> None:
+    """Whatever came before: the same commit, to the last field, as if each of a fold is decided by itself."""
+    lake = ModelLake()
+    historian = Historian(lake, random.Random(seed), folds=True)
+    while lake.position < 60:
+        events = historian.events()
+        _folds_compared(lake, events, lake.rules)
+        lake.fold(*events)
 
 
 def test_histories_have_them() -> None:
@@ -123,7 +140,8 @@ CONTENTS: dict[str, Sequence[Any]] = {
     "user_metadata": ("", "x", LARGE, NUL),
     "engine_info": ("", "me", LARGE, NUL),
 }
-ODD = [
+Odd = tuple[type, str, Any]
+ODD: list[Odd] = [
     (kind, name, value)
     for kind, fields in ((AddFile, ADDS), (TableWork, WORKS), (Content, CONTENTS))
     for name, values in fields.items()
@@ -151,7 +169,7 @@ def test_whatever_is_odd_about_one() -> None:
     st.lists(st.tuples(st.sampled_from(ODD), st.integers(0, 2)), max_size=3),
 )
 @settings(max_examples=400, deadline=None)
-def test_several_odd_things(names: list[str], odd: list[tuple[tuple[type, str, Any], int]]) -> None:
+def test_several_odd_things(names: list[str], odd: list[tuple[Odd, int]]) -> None:
     """As above; one may hide another."""
     content = _plain(*names)
     for one, which in odd:
@@ -160,8 +178,77 @@ def test_several_odd_things(names: list[str], odd: list[tuple[tuple[type, str, A
     _compared(_lake(), _event(content))
 
 
-def _plain(*names: str) -> Content:
-    """An append as nearly all are: of two files to the first table, and one to each other."""
+def test_whatever_is_odd_in_a_fold() -> None:
+    """It is decided in one go only as its transactions would be one by one, be the odd one the first or the last."""
+    closely = [
+        (kind.__name__, name)
+        for kind, name, value in ODD
+        for which in (0, -1)
+        for found in _odd_folds([(("a", "b"), []), (("a", "c"), []), (("b", "a"), [])], which, (kind, name, value))
+        if found is None
+    ]
+
+    (commit,) = _odd_folds([(("a", "b"), []), (("a", "c"), []), (("b", "a"), [])])
+    assert commit is not None
+    assert [(change.table.name, len(change.adds)) for change in commit.changes] == [("a", 5), ("b", 3), ("c", 1)]
+    assert {("AddFile", "stats"), ("TableWork", "written_against"), ("TableWork", "name")} <= set(closely)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(["a", "a", "b", "c", "d"]), min_size=1, max_size=3),
+            st.lists(st.tuples(st.sampled_from(ODD), st.integers(0, 2)), max_size=1),
+        ),
+        min_size=2,
+        max_size=4,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_several_odd_things_in_folds(transactions: list[tuple[Sequence[str], list[tuple[Odd, int]]]]) -> None:
+    """As above; one may hide another."""
+    _odd_folds(transactions)
+
+
+def _odd_folds(
+    transactions: Sequence[tuple[Sequence[str], Sequence[tuple[Odd, int]]]], which: int | None = None, *more: Odd
+) -> list[Commit | None]:
+    """What would be decided in one go of the folds that appends to tables make, each odd as it says; that with the number
+    `which` is odd as `more` say."""
+    events: list[StagedTransaction] = []
+    for number, (names, odd) in enumerate(transactions):
+        content = _plain(*names, of=str(number))
+        for one, work in odd:
+            content = _odd(content, one, work)
+        if which is not None and number == which % len(transactions):
+            for one in more:
+                content = _odd(content, one, 0)
+        events += chunked([content], txn_id=txn(900 + number))
+    return _folds_compared(_lake(), events, Rules(number=1, fold_window_ms=1_000))
+
+
+def _folds_compared(lake: ModelLake, events: Sequence[StagedEvent], rules: Rules) -> list[Commit | None]:
+    """What the lake would decide in one go about each of the folds that events make."""
+    items = lake.items(events)
+    at = {record.position: event for record, event in items}
+    batching = Batching(lambda record: at[record.position])
+    batching.put([record for record, _ in items])
+    found: list[Commit | None] = []
+    for unit in [*batching.take(len(items), rules), *batching.rest()]:
+        if len(unit) > 1:
+            needs = Needs()
+            for _, event in unit:
+                add_needs(needs, event)
+            state = lake.load(needs)
+            commit = plain_fold(state, unit)
+            if commit is not None:
+                assert decide_each(state, unit, decide_one) == [commit]
+            found.append(commit)
+    return found
+
+
+def _plain(*names: str, of: str = "") -> Content:
+    """An append as nearly all are: of two files to the first table, and one to each other, with names that end with `of`."""
     against = {"b": WrittenAgainst(1, 0)}
     day = {"c": {"day": "2024-01-01"}}
     stats = '{"numRecords":7,"minValues":{"id":1},"maxValues":{"id":5}}'
@@ -172,7 +259,7 @@ def _plain(*names: str) -> Content:
                 written_against=against.get(name, WrittenAgainst(0, 0)),
                 operation_parameters={"mode": "Append"},
                 adds=tuple(
-                    add(path, stats=stats, partition_values=day.get(name, {}))
+                    add(path + of, stats=stats, partition_values=day.get(name, {}))
                     for path in (("twice", name) if number == 0 else (name,))
                 ),
             )
@@ -182,7 +269,7 @@ def _plain(*names: str) -> Content:
     )
 
 
-def _odd(content: Content, odd: tuple[type, str, Any], which: int) -> Content:
+def _odd(content: Content, odd: Odd, which: int) -> Content:
     """The same, but for one field: of itself, of one of its tables, or of that one's last file."""
     kind, name, value = odd
     if kind is Content or not content.tables:

@@ -61,6 +61,7 @@ def commit(
     entries: tuple[Entry, ...] = (),
     chunked: bool = False,
     content: Content = _NO_CONTENT,
+    folded: tuple[Accepted, ...] = (),
 ) -> Commit:
     """The next commit of the lake."""
     commit_seq = state.commit_seq + 1
@@ -80,6 +81,7 @@ def commit(
         entries=entries,
         outcome=_outcome(asker, Committed(commit_seq=commit_seq, time_ms=time_ms, tables=tuple(versions))),
         outcome_partition=asker.partition,
+        folded=folded,
     )
 
 

@@ -6,11 +6,12 @@ about one, or may be wrong with one, is left to `transactions`, which would have
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
+from deltalakedb.actions import AddFile
 from deltalakedb.events import Content, TableWork
-from deltalakedb.slots import wider
+from deltalakedb.slots import Widths, wider
 
 from .decisions import TableChange
 from .facts import LEVELS, TableFacts
@@ -18,13 +19,44 @@ from .refusal import Refused
 from .rules import Rules
 from .state import State, TableState
 from .transactions import MAX_BYTES, Changed
-from .validate import check_adds
+from .validate import Measures, check_adds
 
 _LEVEL: Final = {isolation: n for n, isolation in enumerate(LEVELS)}
 
 
+class Append(NamedTuple):
+    """A transaction that is a plain append, as long as its files are valid."""
+
+    time_ms: int
+    level: int
+    """Number of the isolation level of all of it, as in `LEVELS`."""
+    works: list[tuple[TableWork, TableState, TableFacts]]
+
+
+class AddedFiles(NamedTuple):
+    """Files that are all new, valid and with new data, and the table with them."""
+
+    measures: Measures
+    live_bytes: int
+    widths: Widths
+
+
 def plain_append(content: Content, time_ms: int, state: State) -> Changed | None:
     """What `change_tables` would make of `content`; None: ask that, there may be more to it."""
+    append = append_of(content, time_ms, state)
+    if append is None:
+        return None
+    changes: list[TableChange] = []
+    for work, table, facts in append.works:
+        files = added_files(work.adds, facts, table, state.rules)
+        if files is None:
+            return None
+        changes.append(_change(work, table, LEVELS[append.level], files))
+    return Changed(append.time_ms, tuple(changes))
+
+
+def append_of(content: Content, time_ms: int, state: State) -> Append | None:
+    """`content` as a plain append, its files unseen; None: there is more to it."""
     works, rules = content.tables, state.rules
     if content.apps or content.isolation is not None or not 0 < len(works) <= rules.max_tables:
         return None
@@ -48,13 +80,27 @@ def plain_append(content: Content, time_ms: int, state: State) -> Changed | None
         at = max(at, 1 + table.time_ms)
     if files > rules.max_actions or len({table.table_no for _, table, _ in found}) != len(found):
         return None
-    changes: list[TableChange] = []
-    for work, table, facts in found:
-        change = _change(work, table, facts, LEVELS[level], rules)
-        if change is None:
+    return Append(at, level, found)
+
+
+def added_files(adds: Sequence[AddFile], facts: TableFacts, table: TableState, rules: Rules) -> AddedFiles | None:
+    """What `adds` make of a table; None if they are not all new, valid and with new data."""
+    if len(adds) > 1 and len({add.path for add in adds}) != len(adds):
+        return None
+    vectors, live_bytes, widths = table.vectors, table.live_bytes, table.widths
+    for add in adds:
+        if not add.data_change or add.path in vectors:
             return None
-        changes.append(change)
-    return Changed(at, tuple(changes))
+        live_bytes += add.size
+    if live_bytes > MAX_BYTES:
+        return None
+    try:
+        measures = check_adds(adds, facts, table, rules)
+    except Refused:
+        return None  # of several reasons, `transactions` finds the one to be told
+    for file_slots in measures.slots:
+        widths = wider(widths, file_slots)
+    return AddedFiles(measures, live_bytes, widths)
 
 
 def _is_plain(work: TableWork, table: TableState, rules: Rules) -> bool:
@@ -74,24 +120,8 @@ def _is_plain(work: TableWork, table: TableState, rules: Rules) -> bool:
     )
 
 
-def _change(work: TableWork, table: TableState, facts: TableFacts, isolation: str, rules: Rules) -> TableChange | None:
-    """The new version of a table; None if its files are not all new, valid and with new data."""
-    adds, vectors = work.adds, table.vectors
-    widths, live_bytes = table.widths, table.live_bytes
-    if len(adds) > 1 and len({add.path for add in adds}) != len(adds):
-        return None
-    for add in adds:
-        if not add.data_change or add.path in vectors:
-            return None
-        live_bytes += add.size
-    if live_bytes > MAX_BYTES:
-        return None
-    try:
-        num_records, slots = check_adds(adds, facts, table, rules)
-    except Refused:
-        return None  # of several reasons, `transactions` finds the one to be told
-    for file_slots in slots:
-        widths = wider(widths, file_slots)
+def _change(work: TableWork, table: TableState, isolation: str, files: AddedFiles) -> TableChange:
+    """The new version of a table."""
     return TableChange(
         table=table,
         version=table.version + 1,
@@ -101,13 +131,13 @@ def _change(work: TableWork, table: TableState, facts: TableFacts, isolation: st
         read_version=None,
         isolation_level=isolation,
         is_blind_append=True,
-        adds=adds,
-        num_records=num_records,
-        slots=slots,
+        adds=work.adds,
+        num_records=files.measures.num_records,
+        slots=files.measures.slots,
         changes_data=True,
-        live_files=table.live_files + len(adds),
-        live_bytes=live_bytes,
-        widths=widths,
+        live_files=table.live_files + len(work.adds),
+        live_bytes=files.live_bytes,
+        widths=files.widths,
     )
 
 

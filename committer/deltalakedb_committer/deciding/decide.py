@@ -156,7 +156,7 @@ def _decide_transaction(state: State, event: StagedTransaction, position: int, t
         return answer(asker, first, envelope.digest)
     chunked = envelope.chunk_count != 1
     try:
-        _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
+        check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
         before = state.chunks.get(envelope.txn_id) or StagedChunks()
         whole = assemble(event, before, state.rules, position=position)
         if whole is None:
@@ -290,7 +290,7 @@ def _decide_control(state: State, event: Control, position: int, time_ms: int) -
     if first is not None:
         return answer(asker, first, None)
     try:
-        _check_envelope(state, event.control_id, event.client_id, event.lake_id, state.lake.root)
+        check_envelope(state, event.control_id, event.client_id, event.lake_id, state.lake.root)
         match command:
             case Cancel():
                 return _cancel(state, command, asker)
@@ -342,7 +342,7 @@ def _decide_import(state: State, event: ImportedVersion, position: int, time_ms:
     if first is not None:
         return answer(asker, first, envelope.digest)
     try:
-        _check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
+        check_envelope(state, envelope.txn_id, envelope.client_id, envelope.lake_id, envelope.root)
         chunk = decide_chunk(event, state, time_ms)
         if chunk is None:
             return Nothing(position)
@@ -363,7 +363,8 @@ def _imported(state: State, chunk: Chunk, asker: Asker, digest: bytes) -> Commit
     return commit(state, asker, digest, time_ms, versions)
 
 
-def _check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, root: str) -> None:
+def check_envelope(state: State, txn_id: str, client_id: str, lake_id: str, root: str) -> None:
+    """Check whether an event is one of this lake's, and says who sent it. Raises `Refused`."""
     lake = state.lake
     if not is_txn_id(txn_id):
         raise Refused(Reason.INVALID_ACTION, f"{shown(txn_id)} is not an id: a lower-case UUID")

@@ -6,7 +6,7 @@ fold. What does run on from one to the next is counted: files, bytes, row ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import msgspec
@@ -16,12 +16,11 @@ from deltalakedb.events import Outcome
 
 from .decisions import Accepted, Commit, Decision, Part, TableChange
 from .facts import LEVELS
+from .folded_appends import plain_fold
+from .folded_operation import operation_of
 from .folding import Unit
 from .needs import StagedEvent
 from .state import State, TableState
-
-_DIGITS = 18  # of a number that can be added up
-_PLAIN = "WRITE"
 
 DecideOne = Callable[[State, Record, StagedEvent], Decision]
 
@@ -31,6 +30,15 @@ def decide_fold(state: State, unit: Unit, decide_one: DecideOne) -> list[Decisio
 
     The commit is the last one in the list; it stands for the first transaction of it, and names the others (`folded`).
     """
+    try:
+        plain = plain_fold(state, unit)
+    except Exception:
+        plain = None  # whichever record it was, it is found and set aside where each is decided by itself
+    return decide_each(state, unit, decide_one) if plain is None else [plain]
+
+
+def decide_each(state: State, unit: Unit, decide_one: DecideOne) -> list[Decision]:
+    """The same, whatever is in the fold."""
     view = copy(state)
     view.tables = _Tables(state)
     decisions: list[Decision] = []
@@ -93,12 +101,13 @@ def _merged(found: Sequence[tuple[Commit, TableChange]], table: TableState, at: 
     """One new version of a table out of those that its transactions would have made."""
     first, last = found[0][1], found[-1][1]
     changes = [change for _, change in found]
+    operation = operation_of(changes)
     return msgspec.structs.replace(
         first,
         table=table,
-        operation=first.operation if len({change.operation for change in changes}) == 1 else _PLAIN,
-        operation_parameters=_shared([change.operation_parameters for change in changes]),
-        operation_metrics=_sums([change.operation_metrics for change in changes]),
+        operation=operation.name,
+        operation_parameters=operation.parameters,
+        operation_metrics=operation.metrics,
         isolation_level=max([change.isolation_level for change in changes], key=LEVELS.index),
         adds=tuple([add for change in changes for add in change.adds]),
         num_records=tuple([records for change in changes for records in change.num_records]),
@@ -132,22 +141,3 @@ def _told(commit: Commit, at: int) -> Outcome:
     if commit.time_ms == at or outcome.committed is None:
         return outcome
     return msgspec.structs.replace(outcome, committed=msgspec.structs.replace(outcome.committed, time_ms=at))
-
-
-def _shared(given: Sequence[dict[str, str]]) -> dict[str, str]:
-    """What all of them say."""
-    first, *others = given
-    if all(other == first for other in others):
-        return first
-    return {name: text for name, text in first.items() if all(other.get(name) == text for other in others)}
-
-
-def _sums(given: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Every number that all of them have, added up."""
-    names: Iterable[str] = given[0] if all(given) else ()
-    sums: dict[str, str] = {}
-    for name in names:
-        texts = [metrics.get(name, "") for metrics in given]
-        if all(text.isascii() and text.isdigit() and len(text) <= _DIGITS for text in texts):
-            sums[name] = str(sum(map(int, texts)))
-    return sums
