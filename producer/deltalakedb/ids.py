@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from functools import lru_cache
 
 _TXN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_][A-Za-z0-9_\-]*)?")
@@ -39,6 +40,7 @@ def import_txn_id(import_id: str, version: int, attempt: int = 0) -> str:
     return str(uuid.uuid5(uuid.UUID(import_id), name))
 
 
+@lru_cache(maxsize=1_024)
 def is_table_name(name: str) -> bool:
     """Whether `name` is `[namespace.]name`, each part of ASCII letters, digits, `_` and `-`: it becomes a folder."""
     return len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .actions import Action, AddFile, CdcFile, OtherAction, RemoveFile
+from .arrow import delta_schema, to_reader
 from .delta_types import StructType, name_problem, schema_json
 from .errors import TxnLogError, TxnLogSchemaError, TxnLogTableNotFoundError, TxnLogValidationError
 from .events import CreateTable, Intent, Predicate, ReadSet, TableWork, WrittenAgainst
 from .ids import table_location
+from .parquet import TableShape, TableWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .catalog import TableInfo
-    from .parquet import DataFiles, TableShape, Written
+    from .parquet import DataFiles, Written
     from .session import KnownTable, Session
 
 
@@ -75,8 +77,6 @@ class StagedTable:
         Raises `TxnLogSchemaError`, `TxnLogValidationError` for what no table can be, `TxnLogMirrorError` if another
         table's `_delta_log` is in its place.
         """
-        from .parquet import TableShape
-
         if self.changes:
             raise TxnLogValidationError(f"table {self.name!r} was staged in this transaction before it is created")
         mapped = creation.properties.get("delta.columnMapping.mode", "none") != "none"
@@ -98,8 +98,6 @@ class StagedTable:
         properties: Mapping[str, str],
     ) -> None:
         """Write rows; a table that is not there is created from them. Nothing is staged if this raises."""
-        from .arrow import delta_schema, to_reader
-
         reader = to_reader(data)
         creates = self._creation is None and self._existing() is None
         if creates:
@@ -187,8 +185,6 @@ class StagedTable:
         return location
 
     def _write(self, reader: pa.RecordBatchReader) -> None:
-        from .parquet import TableWriter
-
         if self._files is None:
             self._files = self._session.files.open(self.location())
         writer = TableWriter(

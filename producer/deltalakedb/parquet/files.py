@@ -149,13 +149,15 @@ class LocalFiles:
 
     def put(self, path: str, data: pa.Buffer) -> None:
         rest = memoryview(data)
-        with self._errors("write", path):
+        try:
             descriptor = self._new(path)
             try:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             finally:
                 os.close(descriptor)
+        except OSError as error:  # as `_errors`; a generator for each small file costs as much as its bytes
+            raise self._error("write", path, error) from error
 
     def create(self, path: str) -> pa.NativeFile:
         with self._errors("write", path):
@@ -204,7 +206,7 @@ class LocalFiles:
     def _new(self, path: str) -> int:
         """A new file, open; with its folder and every folder that is new above it it waits for `flush`."""
         name = f"{self._folder}/{path}"
-        folder = os.path.dirname(name)
+        folder = name.rpartition("/")[0]
         if not self._files:
             self._began = self.disks.failures
         try:
@@ -233,8 +235,11 @@ class LocalFiles:
         try:
             yield
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise TxnLogObjectStoreError(f"cannot {what} {path!r} in {self._folder}: {reason}") from error
+            raise self._error(what, path, error) from error
+
+    def _error(self, what: str, path: str, error: OSError) -> TxnLogObjectStoreError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return TxnLogObjectStoreError(f"cannot {what} {path!r} in {self._folder}: {reason}")
 
 
 def flush_ahead(many: Iterable[DataFiles]) -> None:
