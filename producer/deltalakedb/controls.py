@@ -27,7 +27,7 @@ def act(session: Session, action: LakeAction, timeout: float) -> Result:
         rejection = rejection_of(control_id, outcome)
         if action.table is not None and rejection.reason is Reason.UNKNOWN_TABLE:
             with session.catalog() as catalog:
-                raise catalog.no_table(action.table)
+                raise catalog.no_table(action.table) from rejection
         raise rejection
     if action.table is not None:
         session.forget(action.table)
