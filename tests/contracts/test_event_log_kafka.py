@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import multiprocessing
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from deltalakedb.errors import TxnLogConfigError, TxnLogEventLogError, TxnLogHaltedError
 from deltalakedb.eventlog import Message, Stream, open_event_log
-from deltalakedb.eventlog.kafka import KafkaEventLog
+from deltalakedb.eventlog.kafka import KafkaEventLog, appender, pace
 from deltalakedb.eventlog.kafka import log as adapter
 from tests.contracts.test_event_log import SECONDS, append, read, read_all, texts, until_halted, values
 from tests.services.kafka import Kafka
@@ -345,6 +347,37 @@ def test_broker_killed_while_appends_are_under_way(
     assert [record.position for record in records] == positions
     assert texts(records) == [str(number) for number in range(count)]
     assert told(caplog, "appending") in OUTAGES
+
+
+def test_what_comes_while_much_is_under_way_is_kept_back(
+    kafka_server: Kafka, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka would use up a processor to wait for the first ones with the others; what is kept goes when they are told."""
+    futures: list[Future[list[int]]] = []
+    monkeypatch.setattr(appender, "_ROOM_SECONDS", 10 * SECONDS)
+    with closing(KafkaEventLog(kafka_server.bootstrap, prefix)) as log:
+        log.create()
+        append(log, Stream.STAGED, "first")
+        producer = log._appenders[True]._producer
+        os.kill(kafka_server.pid, signal.SIGSTOP)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while len(producer) < appender._UNDER_WAY:  # a broker goes on for a moment
+                assert time.monotonic() < deadline
+                futures.append(log.append(Stream.STAGED, values(str(len(futures)))))
+                time.sleep(0.001)
+            for _ in range(200):
+                futures.append(log.append(Stream.STAGED, values(str(len(futures)))))
+            time.sleep(20 * pace.WINDOW_SECONDS)  # in which all of these would be sent, too
+            under_way = len(producer)
+        finally:
+            os.kill(kafka_server.pid, signal.SIGCONT)
+        positions = [future.result(2 * SECONDS)[0] for future in futures]
+        records = read_all(log, Stream.STAGED, 1 + len(futures))
+
+    assert under_way < len(futures)
+    assert [record.position for record in records[1:]] == positions
+    assert texts(records[1:]) == [str(number) for number in range(len(futures))]
 
 
 OUTAGES = (["WARNING", "INFO"], ["WARNING", "INFO"] * 2)

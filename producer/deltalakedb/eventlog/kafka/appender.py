@@ -28,6 +28,14 @@ _IDLE_SECONDS = 0.1
 # Each report by itself would wake the thread: those of so long are collected together, unless somebody waits for one.
 _REST_SECONDS = 0.05
 
+# An idempotent producer of librdkafka makes no request while this many messages of a partition are under way. Where more
+# of them wait for that, its thread asks for the time without a pause, which takes more of a processor than the messages do.
+_UNDER_WAY = 5
+
+# How long what is held waits for those. Where brokers are away for longer, librdkafka has to know of it: it says when an
+# append has failed, and how much there is room for.
+_ROOM_SECONDS = 1.0
+
 # A producer that is given a message in its first milliseconds, before it is connected, finds no broker to give it its
 # producer id and asks again only half a second later.
 _SETTLE_SECONDS = 0.02
@@ -147,7 +155,7 @@ class Appender:
                 self._health, self._producer = self._new()
                 _give_up(ended)
             # Whoever has the lock may be waiting for room, which comes from this thread.
-            if self._held and time.monotonic() >= self._held_until and self._lock.acquire(blocking=False):
+            if self._held and not self._patience() and self._lock.acquire(blocking=False):
                 try:
                     self._send_held()
                 finally:
@@ -161,9 +169,11 @@ class Appender:
         return bool(self._held) or (self._pace is not None and self._pace.may_hold(time.monotonic()))
 
     def _patience(self) -> float:
-        """How long to wait for delivery reports before looking whether there is something to send."""
+        """How long to wait for delivery reports before looking whether there is something to send; what is held is sent
+        where this is nothing."""
         if self._held:
-            return max(self._held_until - time.monotonic(), 0.0)
+            room_at = self._held_until + (_ROOM_SECONDS if len(self._producer) >= _UNDER_WAY else 0.0)
+            return max(room_at - time.monotonic(), 0.0)
         return WINDOW_SECONDS if self._may_hold() else _IDLE_SECONDS
 
 
