@@ -323,6 +323,7 @@ def _usual(value: bytes) -> tuple[events.Envelope, bytes] | None:
     return envelope, value[at:]
 
 
+@lru_cache(maxsize=4096)
 def _long(value: int) -> bytes:
     """A number in Avro: zigzag, then seven bits to a byte."""
     left = value << 1 if value >= 0 else ~(value << 1)

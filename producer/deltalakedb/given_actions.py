@@ -15,7 +15,7 @@ _FILES = ("add", "remove", "cdc")
 
 def actions_of(given: Iterable[Any]) -> list[Action]:
     """The actions in `given`. Raises `TxnLogValidationError` for what is none."""
-    if isinstance(given, Mapping | str | bytes):
+    if isinstance(given, (str, bytes, Mapping)):
         raise TxnLogValidationError("actions= is a list of actions")
     return [action if isinstance(action, Action) else _action(action) for action in given]
 

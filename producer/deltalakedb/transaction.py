@@ -246,7 +246,7 @@ class Transaction:
         with self._lock:
             self._check_active()
             self._state = State.PUBLISHED
-        future = TransactionFuture[Result](self._txn_id)
+        future: Future[Result] = TransactionFuture(self._txn_id)
         try:
             self._publish(future, self._timeout if timeout is None else timeout, urgent=urgent)
         except TxnLogError:
