@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from deltalakedb.catalog import IN_PLACE, Catalog, MirrorTarget
 from deltalakedb.database import Database
-from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.errors import TxnLogConfigError, TxnLogMirrorError
 
 KINDS = (IN_PLACE, "copy", "replica")
 
@@ -41,12 +41,13 @@ class StatusUpdate:
 
 
 def find_target(catalog: Catalog, name: str) -> MirrorTarget:
-    """The target of that name. Raises `TxnLogMirrorError` if there is none, or if this release does not know its kind."""
+    """The target of that name. Raises `TxnLogConfigError` if there is none, `TxnLogMirrorError` if this release does not
+    know its kind."""
     targets = [target for target in catalog.targets() if target.state != "REMOVED"]
     found = next((target for target in targets if target.target == name), None)
     if found is None:
         known = ", ".join(target.target for target in targets)
-        raise TxnLogMirrorError(f"this lake has no mirror target {name!r}; it has: {known}")
+        raise TxnLogConfigError(f"this lake has no mirror target {name!r}; it has: {known}")
     if found.kind not in KINDS:
         raise TxnLogMirrorError(
             f"the mirror target {name!r} is of kind {found.kind!r}, which this release does not know: {', '.join(KINDS)}"

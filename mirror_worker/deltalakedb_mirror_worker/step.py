@@ -113,7 +113,8 @@ class Mirror:
     def places(self) -> Places:
         """The stores of the lake and the target. The first use makes the target's root this lake's.
 
-        Raises `TxnLogMirrorError` if the root is another lake's or the target cannot be served.
+        Raises `TxnLogMirrorError` if the root is another lake's or the target cannot be served, `TxnLogConfigError` if
+        there is no such target.
         """
         if self._places is None:
             with self._pool.connection() as db:

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from deltalakedb.database import Pool
-from deltalakedb.errors import TxnLogMirrorError
+from deltalakedb.errors import TxnLogConfigError, TxnLogMirrorError
 from deltalakedb.events import AppTransaction, SetProperties, TableWork
 from deltalakedb.objectstore import NewObject
 from deltalakedb_mirror_worker import checkpoint as checkpoints
@@ -164,7 +164,7 @@ def test_a_paused_target_publishes_nothing(lake: FilledLake, mirror: Mirror, poo
 def test_an_unknown_target_is_refused(lake: FilledLake, pool: Pool, root: Root) -> None:
     """The error names the targets that there are."""
     mirror = Mirror(pool, root.open, target="elsewhere")
-    with pytest.raises(TxnLogMirrorError, match="no mirror target 'elsewhere'; it has: in-place"):
+    with pytest.raises(TxnLogConfigError, match="no mirror target 'elsewhere'; it has: in-place"):
         mirror.step()
 
 
