@@ -309,6 +309,20 @@ def test_abort_deletes_everything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_small_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is an object store error that names the file, its folder and what the system said; what is there stays."""
+    data = pa.table({"x": [1]})
+    write(tmp_path / "table", shape_of(data), data)
+    (tmp_path / "taken").write_bytes(b"somebody's")
+
+    for place, said in (("table", "File exists"), ("taken", "Not a directory")):
+        with pytest.raises(TxnLogObjectStoreError, match=f"cannot write 'part-.*' in {tmp_path}/{place}: {said}"):
+            write(tmp_path / place, shape_of(data), data)
+
+    assert pq.read_table(next((tmp_path / "table").iterdir())) == data
+    assert (tmp_path / "taken").read_bytes() == b"somebody's"
+
+
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
     """Missing, damaged and escaping files are object store errors that name the file."""
     data = pa.table({"x": [1]})
