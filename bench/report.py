@@ -25,6 +25,7 @@ FLOORS: Mapping[str, tuple[str, float]] = {
     "commit-p99.postgres.closed.8": ("<=", 25.0),
     "commit-rate.postgres.open.8": (">=", 1000.0),
     "commit-rate.postgres.unfolded.8": (">=", 5000.0),
+    "commit-rate.postgres.folded.8": (">=", 5000.0),
     "append-rate.postgres.open.8": (">=", 1000.0),
     "committer-rate.postgres.backlog.8": (">=", 15_000.0),
     "flat-growth.postgres.versions.1": ("<=", 1.2),
@@ -36,6 +37,7 @@ FLOORS: Mapping[str, tuple[str, float]] = {
     "files-insert-rate.sqlite.batch.1": (">=", 25_000.0),
     "files-insert-rate.duckdb.batch.1": (">=", 150_000.0),
     "commit-mirror-lag-p95.postgres.paced.8": ("<=", 1.0),
+    "commit-mirror-lag-p95.postgres.folded.8": ("<=", 1.0),
     "mirror-rate.postgres.backlog.8": (">=", 4000.0),
     # Half of delta-rs's time and a quarter of its memory on the machine that the goal was set on.
     "checkpoint-seconds.postgres.files.1": ("<=", 7.85),
