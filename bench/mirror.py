@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ class PublishedProbe:
 
     def __init__(self, root: Path, heads: Callable[[], Mapping[str, int]]) -> None:
         self._heads = heads
-        self._logs = {table: root / table / "_delta_log" for table in heads()}
+        self._logs = {table: f"{root}/{table}/_delta_log" for table in heads()}
         self._next = dict.fromkeys(self._logs, 0)
         self._lags: list[float] = []
         self._stop = threading.Event()
@@ -73,7 +74,8 @@ class PublishedProbe:
         for table, log in self._logs.items():
             while True:
                 try:
-                    committed = (log / f"{self._next[table]:020}.json").stat().st_mtime
+                    # A path object for each would cost as much as a tenth of what the mirror does for it.
+                    committed = os.stat(f"{log}/{self._next[table]:020}.json").st_mtime
                 except FileNotFoundError:
                     break
                 self._lags.append(now - committed)
