@@ -6,20 +6,19 @@ about one, or may be wrong with one, is left to `transactions`, which would have
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from deltalakedb.actions import AddFile
 from deltalakedb.events import Content, TableWork
-from deltalakedb.slots import Widths, wider
+from deltalakedb.slots import wider
 
-from .decisions import TableChange
+from .decisions import Part, TableChange
 from .facts import LEVELS, TableFacts
 from .refusal import Refused
 from .rules import Rules
 from .state import State, TableState
 from .transactions import MAX_BYTES, Changed
-from .validate import Measures, check_adds
+from .validate import check_adds
 
 _LEVEL: Final = {isolation: n for n, isolation in enumerate(LEVELS)}
 
@@ -33,14 +32,6 @@ class Append(NamedTuple):
     works: list[tuple[TableWork, TableState, TableFacts]]
 
 
-class AddedFiles(NamedTuple):
-    """Files that are all new, valid and with new data, and the table with them."""
-
-    measures: Measures
-    live_bytes: int
-    widths: Widths
-
-
 def plain_append(content: Content, time_ms: int, state: State) -> Changed | None:
     """What `change_tables` would make of `content`; None: ask that, there may be more to it."""
     append = append_of(content, time_ms, state)
@@ -48,10 +39,10 @@ def plain_append(content: Content, time_ms: int, state: State) -> Changed | None
         return None
     changes: list[TableChange] = []
     for work, table, facts in append.works:
-        files = added_files(work.adds, facts, table, state.rules)
-        if files is None:
+        change = appended(work, table, facts, LEVELS[append.level], state.rules)
+        if change is None:
             return None
-        changes.append(_change(work, table, LEVELS[append.level], files))
+        changes.append(change)
     return Changed(append.time_ms, tuple(changes))
 
 
@@ -83,11 +74,14 @@ def append_of(content: Content, time_ms: int, state: State) -> Append | None:
     return Append(at, level, found)
 
 
-def added_files(adds: Sequence[AddFile], facts: TableFacts, table: TableState, rules: Rules) -> AddedFiles | None:
-    """What `adds` make of a table; None if they are not all new, valid and with new data."""
+def appended(
+    work: TableWork, table: TableState, facts: TableFacts, isolation: str, rules: Rules, parts: tuple[Part, ...] = ()
+) -> TableChange | None:
+    """The new version of a table; None if its files are not all new, valid and with new data."""
+    adds, vectors = work.adds, table.vectors
+    widths, live_bytes = table.widths, table.live_bytes
     if len(adds) > 1 and len({add.path for add in adds}) != len(adds):
         return None
-    vectors, live_bytes, widths = table.vectors, table.live_bytes, table.widths
     for add in adds:
         if not add.data_change or add.path in vectors:
             return None
@@ -95,12 +89,29 @@ def added_files(adds: Sequence[AddFile], facts: TableFacts, table: TableState, r
     if live_bytes > MAX_BYTES:
         return None
     try:
-        measures = check_adds(adds, facts, table, rules)
+        num_records, slots = check_adds(adds, facts, table, rules)
     except Refused:
         return None  # of several reasons, `transactions` finds the one to be told
-    for file_slots in measures.slots:
+    for file_slots in slots:
         widths = wider(widths, file_slots)
-    return AddedFiles(measures, live_bytes, widths)
+    return TableChange(
+        table=table,
+        version=table.version + 1,
+        operation=work.operation,
+        operation_parameters=work.operation_parameters,
+        operation_metrics=work.operation_metrics,
+        read_version=None,
+        isolation_level=isolation,
+        is_blind_append=True,
+        adds=adds,
+        num_records=num_records,
+        slots=slots,
+        changes_data=True,
+        live_files=table.live_files + len(adds),
+        live_bytes=live_bytes,
+        widths=widths,
+        parts=parts,
+    )
 
 
 def _is_plain(work: TableWork, table: TableState, rules: Rules) -> bool:
@@ -117,27 +128,6 @@ def _is_plain(work: TableWork, table: TableState, rules: Rules) -> bool:
         and _is_short(work.operation, rules.max_name_bytes)
         and _are_short(work.operation_parameters, rules.max_text_bytes)
         and _are_short(work.operation_metrics, rules.max_text_bytes)
-    )
-
-
-def _change(work: TableWork, table: TableState, isolation: str, files: AddedFiles) -> TableChange:
-    """The new version of a table."""
-    return TableChange(
-        table=table,
-        version=table.version + 1,
-        operation=work.operation,
-        operation_parameters=work.operation_parameters,
-        operation_metrics=work.operation_metrics,
-        read_version=None,
-        isolation_level=isolation,
-        is_blind_append=True,
-        adds=work.adds,
-        num_records=files.measures.num_records,
-        slots=files.measures.slots,
-        changes_data=True,
-        live_files=table.live_files + len(work.adds),
-        live_bytes=files.live_bytes,
-        widths=files.widths,
     )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from deltalakedb.events import Committed, Content, StagedTransaction, TableVersion, TableWork
 
 from .answers import Asker, accepted, asked_by, commit
-from .appends import added_files, append_of
+from .appends import append_of, appended
 from .assembly import assemble
 from .chunks import StagedChunks
 from .decide import check_envelope
@@ -51,7 +53,7 @@ def plain_fold(state: State, unit: Unit) -> Commit | None:
     """The one commit that the records of a fold make; None: decide them one by one, there may be more to it."""
     at = state.time_ms
     ones: list[_One] = []
-    appended: dict[int, _Appended] = {}
+    tables: dict[int, _Appended] = {}
     for record, event in unit:
         if not isinstance(event, StagedTransaction) or event.envelope.txn_id in state.decided:
             return None
@@ -70,15 +72,15 @@ def plain_fold(state: State, unit: Unit) -> Commit | None:
             return None
         at = max(at, append.time_ms)
         for work, table, facts in append.works:
-            to = appended.get(table.table_no)
+            to = tables.get(table.table_no)
             if to is None:
-                to = appended[table.table_no] = _Appended(table, facts)
+                to = tables[table.table_no] = _Appended(table, facts)
             to.level = max(to.level, append.level)
             to.works.append(work)
             to.parts.append(Part(txn_id, len(work.adds)))
         ones.append(_One(asker, envelope.digest, content, tuple([table.table_no for _, table, _ in append.works])))
     changes: list[TableChange] = []
-    for to in appended.values():
+    for to in tables.values():
         change = _change(to, state)
         if change is None:
             return None
@@ -87,31 +89,16 @@ def plain_fold(state: State, unit: Unit) -> Commit | None:
 
 
 def _change(to: _Appended, state: State) -> TableChange | None:
-    """The one new version of a table; None if the files are not all new, valid and with new data."""
-    table, works = to.table, to.works
-    adds = tuple([add for work in works for add in work.adds])
-    files = added_files(adds, to.facts, table, state.rules)
-    if files is None:
-        return None
-    operation = operation_of(works)
-    return TableChange(
-        table=table,
-        version=table.version + 1,
+    """The one new version of a table, as of one append of all the files; None as `appended`."""
+    operation = operation_of(to.works)
+    whole = msgspec.structs.replace(
+        to.works[0],
         operation=operation.name,
         operation_parameters=operation.parameters,
         operation_metrics=operation.metrics,
-        read_version=None,
-        isolation_level=LEVELS[to.level],
-        is_blind_append=True,
-        adds=adds,
-        num_records=files.measures.num_records,
-        slots=files.measures.slots,
-        changes_data=True,
-        live_files=table.live_files + len(adds),
-        live_bytes=files.live_bytes,
-        widths=files.widths,
-        parts=tuple(to.parts),
+        adds=tuple([add for work in to.works for add in work.adds]),
     )
+    return appended(whole, to.table, to.facts, LEVELS[to.level], state.rules, tuple(to.parts))
 
 
 def _commit(state: State, ones: Sequence[_One], changes: Sequence[TableChange], at: int) -> Commit:
